@@ -1,0 +1,62 @@
+# Every command of the project. Needs Python 3.11 or newer and make; the rest is installed into .venv.
+#
+#   make demo                           torch as pip chooses it (on Linux: a CUDA build)
+#   make test TORCH=torch==2.13.0       a given torch, for instance a CPU build that pip finds locally
+#   make test ARGS="-k geometry"        ARGS go to the command that the target runs
+
+TORCH  ?= torch
+PYTHON ?= python3
+CONFIG ?= configs/clipart.toml
+ARGS   ?=
+
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+SAMPLE := core/lazydiffusion/assets/sample
+
+.PHONY: help demo test check format train bench clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A stamp tells what is installed; it is older than pyproject.toml when that has changed since.
+# torch comes first and by its own name, so that no later line makes pip choose a second one.
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("LazyDiffusion needs Python 3.11 or \
+	newer and this is %d.%d. Name another: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(PIP) install "$(TORCH)"
+	$(PIP) install --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed ## fill a hole in the sample canvas: demo/before.png, after.png, layer.png
+	@mkdir -p demo
+	cp $(SAMPLE)/canvas.png demo/before.png
+	$(BIN)/lazydiffusion fill $(SAMPLE)/canvas.png --mask $(SAMPLE)/mask.png \
+	    --prompt "$$(cat $(SAMPLE)/prompt.txt)" --out demo/after.png --layer demo/layer.png $(ARGS)
+
+test: .venv/installed-dev ## install what the tests need and run them
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/installed-dev ## lint, formatting, types, and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed-dev ## put the code into its format
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+train: .venv/installed-dev ## train the model that CONFIG describes
+	$(BIN)/lazydiffusion train $(CONFIG) $(ARGS)
+
+bench: .venv/installed-dev ## time the parts of an edit on this machine
+	$(BIN)/python -m lazydiffusion.evaluation.timing $(ARGS)
+
+clean: ## remove what these commands made, but for .venv and runs/
+	rm -rf build demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find core tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,280 @@
+"""Where an edit happens: boxes on the canvas, the window and its token grid, the overview, soft masks (numpy only).
+
+A token covers a square of `token_px` canvas pixels and is PATCH pixels wide in the window, so the working scale is
+PATCH / token_px, exact and the same on both axes, and the hidden tokens are known exactly from the canvas-sized mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lazydiffusion import tokens
+from lazydiffusion.errors import BadInput
+from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
+
+PATCH = 16
+"""Side of a token in working px."""
+LARGEST_SCALE = 4
+"""A canvas smaller than the window is enlarged by at most this factor; a larger one is never enlarged."""
+CONTEXT_SHARE = 0.5
+"""The mask's longer side takes at most this share of the window's, as long as the canvas has more to show."""
+
+Mask = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in px: left edge, top edge, width, height."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+    @property
+    def right(self) -> int:
+        """First column after the box."""
+        return self.x + self.w
+
+    @property
+    def bottom(self) -> int:
+        """First row after the box."""
+        return self.y + self.h
+
+    def clip(self, size: tuple[int, int]) -> Box:
+        """The part of the box inside a canvas of `size` (width, height); w or h is 0 when nothing is."""
+        left, top = min(max(self.x, 0), size[0]), min(max(self.y, 0), size[1])
+        right, bottom = min(max(self.right, left), size[0]), min(max(self.bottom, top), size[1])
+        return Box(left, top, right - left, bottom - top)
+
+    def contains(self, other: Box) -> bool:
+        """Whether `other` lies wholly inside this box."""
+        return (
+            self.x <= other.x
+            and self.y <= other.y
+            and self.right >= other.right
+            and self.bottom >= other.bottom
+        )
+
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the box in an array of (H, W, ...). The box must not start before 0."""
+        return slice(self.y, self.bottom), slice(self.x, self.right)
+
+    def as_list(self) -> list[int]:
+        """[x, y, w, h]."""
+        return [self.x, self.y, self.w, self.h]
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """What the models are shown of one canvas and mask, and which tokens they make. All of it follows from the mask."""
+
+    canvas_size: tuple[int, int]
+    """(width, height) in px."""
+    fill_box: Box
+    """Smallest box on the canvas that holds every masked pixel."""
+    window: Box
+    """The crop in canvas px, a whole number of tokens wide. It may reach past the canvas's right and bottom edges,
+    where edge pixels are repeated."""
+    token_px: int
+    """Side of a token in canvas px."""
+    hidden: tokens.Bools
+    """(rows, cols): the tokens that the mask touches."""
+    indices: tokens.Indices
+    """(K,) row-major indices of the decoder's tokens: the hidden ones first, then padding (nearest visible ones)."""
+    overview_grid: tuple[int, int]
+    """(rows, cols) of the overview's tokens."""
+    window_positions: tokens.Positions
+    """(rows * cols, 2), (y, x) in tokens from the window's centre."""
+    overview_positions: tokens.Positions
+    """(overview rows * cols, 2), in the same frame; logarithmic outside the window (tokens.compress)."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, cols) of the window's tokens."""
+        return self.hidden.shape[0], self.hidden.shape[1]
+
+    @property
+    def scale(self) -> float:
+        """Working px per canvas px."""
+        return PATCH / self.token_px
+
+    @property
+    def working_size(self) -> tuple[int, int]:
+        """(width, height) of the window in working px."""
+        return self.grid[1] * PATCH, self.grid[0] * PATCH
+
+    @property
+    def overview_size(self) -> tuple[int, int]:
+        """(width, height) of the overview in its own px."""
+        return self.overview_grid[1] * PATCH, self.overview_grid[0] * PATCH
+
+    @property
+    def hidden_count(self) -> int:
+        """Number of hidden tokens; `len(indices)` is the bucket."""
+        return int(self.hidden.sum())
+
+
+def plan(
+    canvas_size: tuple[int, int], mask: Mask, *, window_tokens: int = 16, overview_tokens: int = 8
+) -> EditPlan:
+    """Choose window, working scale, token grid and the decoder's tokens for a mask (H, W), > 0 = generate.
+
+    `canvas_size`: (width, height), 16 to 16384 px each. `window_tokens`, `overview_tokens`: side in tokens of a square
+    window and overview; windows of narrow canvases are longer, with at most window_tokens ** 2 tokens. Deterministic.
+    Raises BadInput for a size out of range, a mask of another size, and an empty mask.
+    """
+    width, height = canvas_size
+    for side in canvas_size:
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise BadInput(
+                f"The canvas is {width} x {height} px; each side must be between {MIN_SIDE} and {MAX_SIDE} px."
+            )
+    if mask.shape != (height, width):
+        raise BadInput(
+            f"The mask is {mask.shape[1]} x {mask.shape[0]} px but the canvas is {width} x {height} px; "
+            "they must be the same size."
+        )
+    fill_box = bounding_box(mask)
+    token_px, (rows, cols) = _token_size(canvas_size, fill_box, window_tokens)
+    window = Box(
+        _place(fill_box.x, fill_box.w, width, cols, token_px),
+        _place(fill_box.y, fill_box.h, height, rows, token_px),
+        cols * token_px,
+        rows * token_px,
+    )
+    hidden = tokens.hidden_tokens(mask[window.clip(canvas_size).slices()], token_px, rows, cols)
+    size = tokens.bucket(int(hidden.sum()), rows * cols)
+    overview_grid = _overview_grid(canvas_size, overview_tokens)
+    return EditPlan(
+        canvas_size=canvas_size,
+        fill_box=fill_box,
+        window=window,
+        token_px=token_px,
+        hidden=hidden,
+        indices=tokens.pad_with_nearest(hidden, size),
+        overview_grid=overview_grid,
+        window_positions=tokens.window_positions(rows, cols),
+        overview_positions=overview_positions(canvas_size, window, token_px, overview_grid),
+    )
+
+
+def bounding_box(mask: Mask) -> Box:
+    """Smallest box around the pixels > 0 of a mask (H, W). Raises BadInput when there are none."""
+    ys, xs = np.flatnonzero((mask > 0).any(axis=1)), np.flatnonzero((mask > 0).any(axis=0))
+    if len(ys) == 0:
+        raise BadInput("The mask is empty: select the part of the picture that should be generated.")
+    return Box(int(xs[0]), int(ys[0]), int(xs[-1] - xs[0]) + 1, int(ys[-1] - ys[0]) + 1)
+
+
+def overview_positions(
+    canvas_size: tuple[int, int], window: Box, token_px: int, grid: tuple[int, int]
+) -> tokens.Positions:
+    """Centres of the overview's tokens in the window's frame: (rows * cols, 2), (y, x) in tokens from its centre."""
+    axes = []
+    for count, side, start, length in (
+        (grid[0], canvas_size[1], window.y, window.h),
+        (grid[1], canvas_size[0], window.x, window.w),
+    ):
+        centres = (np.arange(count) + 0.5) * side / count
+        offset = (centres - (start + length / 2)) / token_px
+        axes.append(tokens.compress(offset, length / token_px / 2))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def grow(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
+    """Dilate a mask (H, W) by a disc of `radius` px: every pixel takes the largest value within reach."""
+    if radius < 0:
+        raise BadInput(f"The mask cannot grow by {radius} px; use 0 or more.")
+    if radius == 0:
+        return mask.astype(np.float32)
+    size = (mask.shape[1], mask.shape[0])
+    box = bounding_box(mask)
+    reach = Box(box.x - radius, box.y - radius, box.w + 2 * radius, box.h + 2 * radius).clip(size)
+    source = np.asarray(mask[reach.slices()], dtype=np.float32)
+    if np.array_equal(np.unique(source), [0, 1]) or np.array_equal(np.unique(source), [1]):
+        grown = _grow_binary(source > 0, radius).astype(np.float32)
+    else:  # a soft selection: one binary dilation for each of its (at most 255) levels
+        grown = np.zeros_like(source)
+        for level in np.unique(source)[1:] if source.min() == 0 else np.unique(source):
+            np.maximum(grown, level * _grow_binary(source >= level, radius), out=grown)
+    result = np.zeros(mask.shape, dtype=np.float32)
+    result[reach.slices()] = grown
+    return result
+
+
+def feather(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
+    """Soften a mask (H, W) inwards: from its border its value rises linearly to full over `radius` px.
+
+    Stays 0 wherever the mask is 0 and above 0 wherever it is above 0; the canvas's own edge is no border.
+    """
+    if radius < 0:
+        raise BadInput(f"A feather of {radius} px is not possible; use 0 or more.")
+    mask = mask.astype(np.float32)
+    if radius == 0:
+        return mask
+    blurred = _box_blur(_box_blur((mask > 0).astype(np.float32), radius, 0), radius, 1)
+    ramp = np.clip(2 * blurred - 1, 1 / (radius + 1), 1)
+    return np.asarray(mask * ramp, dtype=np.float32)
+
+
+def _token_size(canvas_size: tuple[int, int], fill_box: Box, side: int) -> tuple[int, tuple[int, int]]:
+    """Smallest token, in canvas px, whose window holds the mask and its surroundings; and the window's (rows, cols)."""
+    width, height = canvas_size
+    reach = max(fill_box.w, fill_box.h) / CONTEXT_SHARE
+    need_w, need_h = min(width, max(reach, fill_box.w)), min(height, max(reach, fill_box.h))
+    budget = side * side
+    fits_all = -(-max(width, height) // side)
+    token_px = min(PATCH, max(PATCH // LARGEST_SCALE, fits_all))
+    while True:
+        all_cols, all_rows = -(-width // token_px), -(-height // token_px)
+        cols = min(all_cols, side)
+        rows = min(all_rows, budget // cols)
+        cols = min(all_cols, budget // rows)
+        if cols * token_px >= need_w and rows * token_px >= need_h:
+            return token_px, (rows, cols)
+        token_px += 1
+
+
+def _place(start: int, length: int, canvas: int, count: int, token_px: int) -> int:
+    """Left (or top) edge of a window of `count` tokens: centred on the mask, which is centred on its tokens."""
+    spanned = -(-length // token_px)
+    slack = (spanned * token_px - length) // 2
+    first = start - slack - (count - spanned) // 2 * token_px
+    return min(max(first, 0), max(0, canvas - count * token_px))
+
+
+def _overview_grid(canvas_size: tuple[int, int], side: int) -> tuple[int, int]:
+    longest = max(canvas_size)
+    rows, cols = (max(1, round(side * length / longest)) for length in (canvas_size[1], canvas_size[0]))
+    return rows, cols
+
+
+def _grow_binary(mask: tokens.Bools, radius: int) -> tokens.Bools:
+    """Dilation by a disc, as one horizontal run length per row of the disc (running sums, no kernel)."""
+    height, width = mask.shape
+    total = np.zeros((height, width + 1), dtype=np.int32)
+    np.cumsum(mask, axis=1, out=total[:, 1:])
+    columns = np.arange(width)
+    grown = np.zeros_like(mask)
+    for offset in range(-radius, radius + 1):
+        half = int((radius**2 - offset**2) ** 0.5)
+        first, last = np.maximum(columns - half, 0), np.minimum(columns + half + 1, width)
+        rows = slice(max(0, -offset), min(height, height - offset))
+        target = slice(max(0, offset), min(height, height + offset))
+        grown[target] |= (total[rows][:, last] - total[rows][:, first]) > 0
+    return grown
+
+
+def _box_blur(values: npt.NDArray[np.float32], radius: int, axis: int) -> npt.NDArray[np.float32]:
+    """Mean over 2 * radius + 1 px along one axis; edge pixels are repeated outside."""
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (radius + 1, radius)
+    total = np.cumsum(np.pad(values, padding, mode="edge"), axis=axis, dtype=np.float64)
+    window = 2 * radius + 1
+    ahead = np.take(total, np.arange(window, total.shape[axis]), axis=axis)
+    behind = np.take(total, np.arange(total.shape[axis] - window), axis=axis)
+    return ((ahead - behind) / window).astype(np.float32)

@@ -1,0 +1,1 @@
+"""The networks: context encoder, lazy decoder, codecs and the prompt's encoder."""

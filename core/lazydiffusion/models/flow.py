@@ -1,0 +1,52 @@
+"""Flow matching's few formulas, shared by training and sampling (diffusers' sign and time conventions).
+
+A noisy sample is z = (1 - sigma) * x + sigma * e, its velocity dz/dsigma = e - x, its time step 1000 * sigma.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SMALLEST_SIGMA = 0.05
+"""Clamp of the divisor that turns predicted samples into velocities (JiT, Li and He 2025, section 4)."""
+STEPS_PER_SIGMA = 1000.0
+
+
+def add_noise(
+    clean: Float[Tensor, "b n d"], noise: Float[Tensor, "b n d"], sigma: Float[Tensor, "b 1 1"]
+) -> Float[Tensor, "b n d"]:
+    """z at noise level sigma, 0..1."""
+    return (1 - sigma) * clean + sigma * noise
+
+
+def to_velocity(
+    output: Float[Tensor, "b n d"],
+    noisy: Float[Tensor, "b n d"],
+    sigma: Float[Tensor, "b 1 1"],
+    prediction: Literal["sample", "velocity", "epsilon"],
+) -> Float[Tensor, "b n d"]:
+    """What a decoder predicts, as a velocity."""
+    if prediction == "velocity":
+        return output
+    if prediction == "sample":
+        return (noisy - output) / sigma.clamp_min(SMALLEST_SIGMA)
+    return (output - noisy) / (1 - sigma).clamp_min(SMALLEST_SIGMA)
+
+
+def to_sample(
+    velocity: Float[Tensor, "b n d"], noisy: Float[Tensor, "b n d"], sigma: Float[Tensor, "b 1 1"]
+) -> Float[Tensor, "b n d"]:
+    """The clean tokens that a velocity points to."""
+    return noisy - sigma * velocity
+
+
+def random_sigmas(
+    count: int, mean: float, deviation: float, device: torch.device, generator: torch.Generator | None = None
+) -> Float[Tensor, "count 1 1"]:
+    """Training noise levels: 1 - sigmoid(N(mean, deviation)) (JiT's logit-normal t, whose t is 1 - sigma)."""
+    normal = torch.randn(count, 1, 1, device=device, generator=generator) * deviation + mean
+    return 1 - normal.sigmoid()

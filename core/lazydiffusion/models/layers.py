@@ -1,0 +1,174 @@
+"""What both transformers are built of: rotary positions, attention, feed-forward, and the two kinds of block.
+
+Two families of the same block exist. `modern` (ours): RMSNorm, SwiGLU, qk-norm, rotary positions, as in JiT (Li and He
+2025). `pixart` (PixArt-alpha, Chen et al. 2023): LayerNorm, GELU, biases, positions added to the tokens; it exists so
+that a PixArt checkpoint can initialise the decoder.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lazydiffusion.models.patches import gather
+
+Family = Literal["modern", "pixart"]
+Rotary = tuple[Tensor, Tensor]
+"""Cosines and sines, (B, 1, N, head_dim / 2) each, float32."""
+KeysValues = tuple[Tensor, Tensor]
+"""(B, heads, L, head_dim) each."""
+
+
+def rotary_2d(positions: Float[Tensor, "b n 2"], head_dim: int, base: float = 100.0) -> Rotary:
+    """Rotary angles for continuous (y, x) positions in tokens: the first half of a head turns with y, the second with x.
+
+    Frequencies fall from 1 to about 1 / base radians per token. Any grid, any extent: nothing is tabulated.
+    """
+    quarter = head_dim // 4
+    frequencies = base ** (-torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter)
+    angles = (positions.float()[..., None] * frequencies).flatten(-2)  # (B, N, 2 * quarter)
+    return angles.cos()[:, None], angles.sin()[:, None]
+
+
+def rotate(x: Float[Tensor, "b h n d"], rotary: Rotary) -> Float[Tensor, "b h n d"]:
+    """Turn each pair (x[i], x[i + d / 2]) of a head by its angle."""
+    cos, sin = (part.to(x.dtype) for part in rotary)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def sincos_2d(positions: Float[Tensor, "b n 2"], channels: int) -> Float[Tensor, "b n c"]:
+    """Sine-cosine embedding of (y, x) as diffusers' get_2d_sincos_pos_embed makes it: x first, then y; sines first."""
+    quarter = channels // 4
+    exponent = torch.arange(quarter, device=positions.device, dtype=torch.float64) / quarter
+    angles = positions.double()[..., None] / 10000**exponent  # (B, N, 2, quarter)
+    y, x = (torch.cat([angles[..., axis, :].sin(), angles[..., axis, :].cos()], dim=-1) for axis in (0, 1))
+    return torch.cat([x, y], dim=-1).to(positions.dtype)
+
+
+def make_norm(channels: int, family: Family, *, affine: bool) -> nn.Module:
+    """The family's normalisation over the last dimension, with learned scale (and bias) only when `affine`."""
+    if family == "modern":
+        return nn.RMSNorm(channels, eps=1e-6, elementwise_affine=affine)
+    return nn.LayerNorm(channels, eps=1e-6, elementwise_affine=affine)
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values may be computed once and reused (`keys_values`)."""
+
+    def __init__(self, channels: int, heads: int, family: Family, source_channels: int | None = None):
+        super().__init__()
+        bias = family == "pixart"
+        source_channels = source_channels or channels
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=bias)
+        self.to_k = nn.Linear(source_channels, channels, bias=bias)
+        self.to_v = nn.Linear(source_channels, channels, bias=bias)
+        self.to_out = nn.Linear(channels, channels, bias=bias)
+        modern = family == "modern"
+        self.norm_q = nn.RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
+        self.norm_k = nn.RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
+
+    def split(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b h n d"]:
+        """One head after the other becomes a dimension of its own."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def keys_values(self, source: Float[Tensor, "b l s"], rotary: Rotary | None = None) -> KeysValues:
+        """Keys and values of `source`: constant over the denoising steps when `source` is."""
+        keys = self.norm_k(self.split(self.to_k(source)))
+        return (keys if rotary is None else rotate(keys, rotary)), self.split(self.to_v(source))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        keys_values: KeysValues,
+        rotary: Rotary | None = None,
+        mask: Bool[Tensor, "b 1 1 l"] | None = None,
+    ) -> Float[Tensor, "b n c"]:
+        """Attend from x; `mask` is False at keys that do not count."""
+        queries = self.norm_q(self.split(self.to_q(x)))
+        if rotary is not None:
+            queries = rotate(queries, rotary)
+        keys, values = keys_values
+        out = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        return self.to_out(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (modern; hidden width 8/3) or GELU (pixart; hidden width 4): the same number of weights."""
+
+    def __init__(self, channels: int, family: Family):
+        super().__init__()
+        self.family = family
+        hidden = 4 * channels if family == "pixart" else 64 * round(channels * 8 / 3 / 64)
+        self.to_hidden = nn.Linear(
+            channels, hidden if family == "pixart" else 2 * hidden, bias=family == "pixart"
+        )
+        self.to_out = nn.Linear(hidden, channels, bias=family == "pixart")
+
+    def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+        hidden = self.to_hidden(x)
+        if self.family == "pixart":
+            return self.to_out(functional.gelu(hidden, approximate="tanh"))  # type: ignore[no-any-return]
+        gate, value = hidden.chunk(2, dim=-1)
+        return self.to_out(functional.silu(gate) * value)  # type: ignore[no-any-return]
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward. Given `kept`, only these tokens ask and are given back."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.norm_attention = make_norm(channels, "modern", affine=True)
+        self.attention = Attention(channels, heads, "modern")
+        self.norm_feed_forward = make_norm(channels, "modern", affine=True)
+        self.feed_forward = FeedForward(channels, "modern")
+
+    def forward(
+        self, x: Float[Tensor, "b n c"], rotary: Rotary, kept: Int64[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b m c"]:
+        normed = self.norm_attention(x)
+        keys_values = self.attention.keys_values(normed, rotary)
+        if kept is not None:
+            x, normed = gather(x, kept), gather(normed, kept)
+            cos, sin = (gather(part[:, 0], kept)[:, None] for part in rotary)
+            rotary = (cos, sin)
+        x = x + self.attention(normed, keys_values, rotary)
+        return x + self.feed_forward(self.norm_feed_forward(x))  # type: ignore[no-any-return]
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention among the hidden tokens, cross-attention to the text, feed-forward; modulated by the time step.
+
+    Modulation is adaLN-single (PixArt-alpha, section 2.3): six vectors shared by all blocks plus a learned offset here.
+    """
+
+    def __init__(self, channels: int, heads: int, family: Family):
+        super().__init__()
+        self.modulation_offset = nn.Parameter(torch.zeros(6, channels))
+        self.norm_attention = make_norm(channels, family, affine=False)
+        self.attention = Attention(channels, heads, family)
+        self.norm_text = make_norm(channels, family, affine=True) if family == "modern" else nn.Identity()
+        self.text_attention = Attention(channels, heads, family)
+        self.norm_feed_forward = make_norm(channels, family, affine=False)
+        self.feed_forward = FeedForward(channels, family)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b k c"],
+        modulation: Float[Tensor, "b 6 c"],
+        rotary: Rotary | None,
+        text: KeysValues,
+        text_mask: Bool[Tensor, "b 1 1 l"] | None,
+    ) -> Float[Tensor, "b k c"]:
+        parts = (modulation + self.modulation_offset).to(x.dtype)[:, :, None]  # (B, 6, 1, C)
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts.unbind(1)
+        normed = self.norm_attention(x) * (1 + scale_a) + shift_a
+        x = x + gate_a * self.attention(normed, self.attention.keys_values(normed, rotary), rotary)
+        x = x + self.text_attention(self.norm_text(x), text, mask=text_mask)
+        normed = self.norm_feed_forward(x) * (1 + scale_f) + shift_f
+        return x + gate_f * self.feed_forward(normed)  # type: ignore[no-any-return]

@@ -1,0 +1,163 @@
+"""The lazy decoder: a diffusion transformer that sees the hidden tokens and nothing else of the canvas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lazydiffusion.models.layers import (
+    DecoderBlock,
+    Family,
+    KeysValues,
+    Rotary,
+    make_norm,
+    rotary_2d,
+    sincos_2d,
+)
+
+SKETCH_CHANNELS = 4
+"""Red, green, blue in -1..1 (0 where nothing is drawn), and 1 where something is drawn."""
+
+
+@dataclass
+class Conditions:
+    """All that stays the same over the steps and variations of an edit: computed once, by `LazyDecoder.prepare`."""
+
+    channelwise: Float[Tensor, "b k c"]
+    """Context, sketch (and PixArt's positions), to be added to the token embedding."""
+    rotary: Rotary | None
+    text: list[KeysValues]
+    """Keys and values of the text, one pair per block."""
+    text_mask: Bool[Tensor, "b 1 1 l"] | None
+
+
+class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """A diffusion transformer over K tokens, conditioned on context, text, time step and an optional sketch.
+
+    `token_channels` values per token: patch * patch * 3 pixels, or 2 * 2 * 4 latents. Context and sketch enter
+    channel-wise (a linear map of each is added to the token's embedding: the same as LazyDiffusion's concatenation
+    along the channels, followed by a linear map); text enters as a sequence, through cross-attention. `prediction`:
+    what the output means, "sample" (clean tokens, as in JiT) or "velocity" (noise minus sample) or "epsilon".
+    """
+
+    _supports_gradient_checkpointing = False
+    _repeated_blocks = ["DecoderBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        token_channels: int = 768,
+        out_channels: int | None = None,
+        channels: int = 448,
+        layers: int = 6,
+        heads: int = 7,
+        bottleneck: int | None = 128,
+        context_channels: int = 320,
+        text_channels: int = 384,
+        sketch_patch: int = 16,
+        family: Family = "modern",
+        prediction: Literal["sample", "velocity", "epsilon"] = "sample",
+        rotary_base: float = 100.0,
+        position_scale: float = 1.0,
+    ):
+        super().__init__()
+        self.family = family
+        self.channels = channels
+        self.head_dim = channels // heads
+        self.rotary_base = rotary_base
+        self.position_scale = position_scale
+        self.embed: nn.Module = nn.Linear(token_channels, channels)
+        if bottleneck is not None:
+            self.embed = nn.Sequential(
+                nn.Linear(token_channels, bottleneck, bias=False), nn.Linear(bottleneck, channels)
+            )
+        self.embed_context = nn.Linear(context_channels, channels, bias=False)
+        self.embed_sketch = nn.Sequential(
+            nn.Linear(sketch_patch * sketch_patch * SKETCH_CHANNELS, 128, bias=False),
+            nn.Linear(128, channels, bias=False),
+        )
+        self.embed_text = nn.Sequential(
+            nn.Linear(text_channels, channels), nn.GELU(approximate="tanh"), nn.Linear(channels, channels)
+        )
+        self.no_prompt = nn.Parameter(torch.randn(text_channels) * 0.02)
+        self.frequencies = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.embed_timestep = TimestepEmbedding(256, channels)
+        self.modulation = nn.Linear(channels, 6 * channels)
+        self.blocks = nn.ModuleList([DecoderBlock(channels, heads, family) for _ in range(layers)])
+        self.norm_out = make_norm(channels, family, affine=False)
+        self.modulation_out = nn.Parameter(torch.zeros(2, channels))
+        self.to_out = nn.Linear(channels, out_channels or token_channels)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """adaLN-zero in PixArt's form: a fresh decoder's output is 0, and so is what a sketch adds."""
+        for layer in (self.modulation, self.to_out, self.embed_sketch[-1]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            for block in self.blocks:
+                block.modulation_offset.normal_(std=self.channels**-0.5)
+                nn.init.zeros_(block.text_attention.to_out.weight)
+
+    def prepare(
+        self,
+        context: Float[Tensor, "b k e"],
+        text: Float[Tensor, "b l t"],
+        text_mask: Bool[Tensor, "b l"] | None,
+        positions: Float[Tensor, "b k 2"],
+        sketch: Float[Tensor, "b k s"] | None = None,
+    ) -> Conditions:
+        """What every step of an edit shares.
+
+        `text_mask`: False at padding; None where there is none. `positions`: (y, x) in tokens. `sketch`: patches of
+        red, green, blue in -1..1 and a drawn channel (patchify); None for no sketch, the same as all zeros.
+        """
+        channelwise = self.embed_context(context)
+        if sketch is not None:
+            channelwise = channelwise + self.embed_sketch(sketch)
+        rotary = None
+        if self.family == "modern":
+            rotary = rotary_2d(positions, self.head_dim, self.rotary_base)
+        else:
+            embedded = sincos_2d(positions * self.position_scale, self.channels)
+            channelwise = channelwise + embedded.to(channelwise.dtype)
+        states = self.embed_text(text)
+        return Conditions(
+            channelwise=channelwise,
+            rotary=rotary,
+            text=[block.text_attention.keys_values(states) for block in self.blocks],
+            text_mask=None if text_mask is None else text_mask[:, None, None],
+        )
+
+    def step(
+        self, tokens: Float[Tensor, "b k d"], timestep: Float[Tensor, " b"], conditions: Conditions
+    ) -> Float[Tensor, "b k o"]:
+        """One denoising step: noisy tokens at `timestep` (1000 * sigma, 0 clean, 1000 noise) to the prediction."""
+        time = self.embed_timestep(self.frequencies(timestep).to(tokens.dtype))  # (B, C)
+        modulation = self.modulation(functional.silu(time)).unflatten(-1, (6, -1))  # (B, 6, C)
+        x = self.embed(tokens) + conditions.channelwise
+        for block, text in zip(self.blocks, conditions.text, strict=True):
+            x = block(x, modulation, conditions.rotary, text, conditions.text_mask)
+        shift, scale = (self.modulation_out + time[:, None]).to(x.dtype).chunk(2, dim=1)
+        return self.to_out(self.norm_out(x) * (1 + scale) + shift)  # type: ignore[no-any-return]
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b k d"],
+        timestep: Float[Tensor, " b"],
+        context: Float[Tensor, "b k e"],
+        text: Float[Tensor, "b l t"],
+        text_mask: Bool[Tensor, "b l"] | None,
+        positions: Float[Tensor, "b k 2"],
+        sketch: Float[Tensor, "b k s"] | None = None,
+    ) -> Float[Tensor, "b k o"]:
+        """`step` after `prepare`: for training, where conditions change with every call."""
+        return self.step(tokens, timestep, self.prepare(context, text, text_mask, positions, sketch))

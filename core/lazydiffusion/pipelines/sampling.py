@@ -1,0 +1,93 @@
+"""The denoising loop over the hidden tokens: a pure function of networks, scheduler and noise, with a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lazydiffusion.models import flow
+from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
+
+Step = Callable[[Tensor, Tensor, Conditions], Tensor]
+"""(tokens, time step, conditions) -> the decoder's output: LazyDecoder.step, or a captured CUDA graph of it."""
+Callback = Callable[[int, Tensor, Tensor], Tensor | None]
+"""(step, time step, tokens) -> tokens to go on with, or None to go on unchanged. May raise to stop."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance, applied only where it helps (Kynkaanniemi et al. 2024): for noise levels between
+    `low` and `high`. Outside that interval a step costs half."""
+
+    scale: float = 2.5
+    low: float = 0.05
+    high: float = 0.9
+
+    def applies(self, sigma: float) -> bool:
+        """Whether a step at this noise level is guided."""
+        return self.scale != 1.0 and self.low <= sigma <= self.high
+
+
+@dataclass(frozen=True)
+class Known:
+    """What of the tokens is known already: kept pixels are held on their true path from noise to picture."""
+
+    clean: Float[Tensor, "b k d"]
+    noise: Float[Tensor, "b k d"]
+    keep: Bool[Tensor, "b k d"]
+
+    def impose(self, tokens: Float[Tensor, "b k d"], sigma: Tensor | float) -> Float[Tensor, "b k d"]:
+        """The tokens with their known values as they are at noise level sigma."""
+        return torch.where(self.keep, (1 - sigma) * self.clean + sigma * self.noise, tokens)
+
+
+def denoise(
+    decoder: LazyDecoder,
+    scheduler: Any,
+    tokens: Float[Tensor, "b k d"],
+    conditional: Conditions,
+    unconditional: Conditions | None,
+    guidance: Guidance,
+    *,
+    known: Known | None = None,
+    first_step: int = 0,
+    step: Step | None = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "b k d"]:
+    """Take noisy tokens at the scheduler's noise level number `first_step` to clean ones.
+
+    `scheduler`: a flow-matching scheduler of diffusers whose time steps are set. `conditional`, `unconditional`: batch
+    B each; they are run one after the other, so that a fill does not depend on what else is in a batch. The noise
+    levels are read once, from the host: no step waits for the device.
+    """
+    step = step or decoder.step
+    timesteps = scheduler.timesteps[first_step:]
+    sigmas = [float(t) / flow.STEPS_PER_SIGMA for t in timesteps.cpu()]
+    scheduler.set_begin_index(first_step)
+    for i, (timestep, level) in enumerate(zip(timesteps, sigmas, strict=True)):
+        sigma = torch.full((tokens.shape[0], 1, 1), level, device=tokens.device, dtype=torch.float32)
+        if known is not None:
+            tokens = known.impose(tokens, level)
+        time = sigma.flatten() * flow.STEPS_PER_SIGMA
+        velocity = _velocity(decoder, step, tokens, sigma, time, conditional)
+        if unconditional is not None and guidance.applies(level):
+            plain = _velocity(decoder, step, tokens, sigma, time, unconditional)
+            velocity = plain + guidance.scale * (velocity - plain)
+        tokens = scheduler.step(velocity, timestep, tokens, return_dict=False)[0]
+        if callback is not None:
+            changed = callback(i, timestep, tokens)
+            tokens = tokens if changed is None else changed
+    return tokens
+
+
+def _velocity(
+    decoder: LazyDecoder, step: Step, tokens: Tensor, sigma: Tensor, time: Tensor, conditions: Conditions
+) -> Tensor:
+    """Float32 velocity, whatever the decoder's own precision."""
+    output = step(tokens.to(decoder.dtype), time, conditions).float()
+    return flow.to_velocity(output, tokens, sigma, decoder.config.prediction)

@@ -1,0 +1,1 @@
+"""Training of the lazy model: data, scenes, masks, objective and trainer."""

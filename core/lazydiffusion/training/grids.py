@@ -1,0 +1,70 @@
+"""Sample grids: held-out scenes with their hole, the fill, and the truth, to be looked at during a training."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from jaxtyping import Float
+from torch import Tensor
+
+from lazydiffusion.geometry import PATCH
+from lazydiffusion.models.patches import gather, patchify, scatter, unpatchify
+from lazydiffusion.pipelines.sampling import Guidance, Known, denoise
+from lazydiffusion.training.objective import LazyObjective
+from lazydiffusion.training.scenes import Scenes, masked_view
+
+HOLE_COLOUR = (0.3, 0.3, 0.35)
+
+
+@torch.no_grad()
+def fill_scenes(
+    model: LazyObjective,
+    scenes: Scenes,
+    text: Tensor,
+    text_mask: Tensor,
+    *,
+    steps: int,
+    guidance: float,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "b 3 s s"]:
+    """The scenes' pictures with their holes filled by the model; kept pixels are the scenes' own."""
+    encoder, decoder, indices = model.encoder, model.decoder, scenes.indices
+    context = encoder(
+        masked_view(scenes.window, scenes.hole),
+        masked_view(scenes.overview, scenes.overview_hole),
+        scenes.window_positions,
+        scenes.overview_positions,
+        indices,
+    )
+    positions = gather(scenes.window_positions, indices)
+    sketch = gather(patchify(scenes.sketch, PATCH), indices)
+    conditional = decoder.prepare(context, text, text_mask, positions, sketch)
+    nothing = decoder.no_prompt.expand(len(text), 1, -1)
+    unconditional = decoder.prepare(context, nothing, None, positions, sketch)
+    grid = patchify(scenes.window, PATCH)
+    clean = gather(grid, indices)
+    hidden = gather(patchify(scenes.hole.expand(-1, 3, -1, -1).float(), PATCH), indices) > 0
+    noise = torch.randn(clean.shape, device=clean.device, generator=generator)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(steps, device=clean.device)
+    known = Known(clean * ~hidden, noise, ~hidden)
+    tokens = denoise(
+        decoder, scheduler, noise, conditional, unconditional, Guidance(guidance), known=known
+    )
+    side = scenes.window_positions.shape[1]
+    rows = round(side**0.5)
+    filled = unpatchify(scatter(grid, indices, tokens), (rows, rows), PATCH)
+    return torch.where(scenes.hole, filled.clamp(-1, 1), scenes.window)
+
+
+def contact_sheet(
+    scenes: Scenes, filled: Float[Tensor, "b 3 s s"], across: int = 4
+) -> Float[Tensor, "3 h w"]:
+    """Rows of (hole, fill, truth), `across` scenes side by side; 0..1."""
+    colour = torch.tensor(HOLE_COLOUR, device=filled.device)[None, :, None, None]
+    holed = torch.where(scenes.hole, colour, scenes.window)
+    cells = torch.cat([holed, filled, scenes.window], dim=3) / 2 + 0.5  # (B, 3, s, 3 s)
+    cells = torch.nn.functional.pad(cells, (2, 6, 2, 6), value=1.0)
+    count = len(cells) // across * across
+    rows = [torch.cat(list(cells[i : i + across]), dim=2) for i in range(0, count, across)]
+    return torch.cat(rows, dim=1).clamp(0, 1).cpu()

@@ -1,0 +1,44 @@
+"""Muon for the blocks' matrices, AdamW for the rest, and one learning-rate curve for both."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lazydiffusion.training.settings import Optimiser
+
+
+def make_optimisers(model: nn.Module, settings: Optimiser) -> list[torch.optim.Optimizer]:
+    """One Muon (matrices inside `blocks`), one AdamW (embeddings, outputs, vectors)."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        in_block = ".blocks." in name and parameter.ndim == 2 and "modulation" not in name
+        (matrices if in_block else others).append(parameter)
+    return [
+        torch.optim.Muon(
+            matrices, lr=settings.muon_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(
+            others, lr=settings.adamw_rate, weight_decay=0.0, betas=(0.9, 0.99), fused=_on_cuda(others)
+        ),
+    ]
+
+
+def learning_rate_share(step: int, progress: float, settings: Optimiser) -> float:
+    """Share of the full learning rate at this step. `progress`: 0 at the run's start, 1 at its end.
+
+    Rises linearly over the warm-up, then falls linearly with progress to 0.
+    """
+    warm = min(1.0, (step + 1) / max(1, settings.warm_up))
+    return warm * settings.rate_at_start * max(0.0, 1.0 - progress)
+
+
+def set_learning_rates(optimisers: list[torch.optim.Optimizer], share: float, settings: Optimiser) -> None:
+    """Give both optimisers their share of the full rate."""
+    for optimiser, rate in zip(optimisers, (settings.muon_rate, settings.adamw_rate), strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * share
+
+
+def _on_cuda(parameters: list[nn.Parameter]) -> bool:
+    return bool(parameters) and parameters[0].is_cuda

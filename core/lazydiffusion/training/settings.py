@@ -1,0 +1,130 @@
+"""A training run's settings, as a TOML file gives them; every one is checked before anything heavy starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lazydiffusion.errors import BadInput
+from lazydiffusion.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the sprites are and how scenes are made of them."""
+
+    shards: str = "data/clipart"
+    """Folder of WebDataset shards (`lazydiffusion data clipart --out data/clipart`)."""
+    sprite_side: int = 256
+    """Side in px at which sprites are kept in memory."""
+    captions: int = 6
+    """Captions per sprite."""
+    window_tokens: int = 16
+    overview_tokens: int = 8
+    buckets: tuple[int, ...] = (28, 48, 112)
+    """Numbers of decoder tokens; each step takes one of them for all its scenes."""
+    bucket_weights: tuple[float, ...] = (0.35, 0.45, 0.2)
+    cache: str = ""
+    """Folder for decoded sprites and encoded captions; empty keeps none."""
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Muon on the blocks' matrices, AdamW on everything else; linear warm-up, linear decay to 0."""
+
+    batch: int = 512
+    """Scenes per step and process."""
+    steps: int = 100_000
+    minutes: float = 0.0
+    """When above 0, the run also ends after this time, and the learning rate falls by whichever ends first."""
+    warm_up: int = 300
+    """Steps."""
+    muon_rate: float = 1e-3
+    adamw_rate: float = 6e-4
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.9995
+    """Decay per step of the averaged weights: these are what is sampled and published."""
+    rate_at_start: float = 1.0
+    """Share of the full learning rate to begin with after warm-up; below 1 for the last stretch of a long training."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a run leaves in its folder."""
+
+    folder: str = "runs/clipart"
+    samples_every: float = 5.0
+    """Minutes between sample grids and checkpoints."""
+    log_every: int = 20
+    """Steps between points in TensorBoard."""
+    samples: int = 16
+    """Held-out scenes in a grid."""
+    sample_steps: int = 20
+    sample_guidance: float = 2.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run."""
+
+    encoder: dict[str, Any] = field(default_factory=dict)
+    """Arguments of ContextEncoder that differ from its defaults."""
+    decoder: dict[str, Any] = field(default_factory=dict)
+    """Arguments of LazyDecoder that differ from its defaults."""
+    data: Data = Data()
+    objective: Objective = Objective()
+    optimiser: Optimiser = Optimiser()
+    output: Output = Output()
+    compile: bool = True
+    """Compile each block (not the whole graph): seconds once, then about three times as fast on a GPU."""
+    seed: int = 0
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a TOML file. Raises BadInput for a file that cannot be read, an unknown key, or a value of another type."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise BadInput(f"The training settings {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"The training settings {path} are not valid TOML: {error}.") from error
+    settings: Settings = _fill(Settings, values, str(path))
+    if len(settings.data.buckets) != len(settings.data.bucket_weights):
+        raise BadInput(f"{path}: `buckets` and `bucket_weights` must have the same length.")
+    if max(settings.data.buckets) > settings.data.window_tokens**2:
+        raise BadInput(
+            f"{path}: a bucket of {max(settings.data.buckets)} tokens is larger than the window of "
+            f"{settings.data.window_tokens} x {settings.data.window_tokens} tokens."
+        )
+    return settings
+
+
+def _fill(kind: Any, values: dict[str, Any], where: str) -> Any:
+    """Make the dataclass `kind` from a TOML table."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise BadInput(f"{where}: unknown setting `{unknown[0]}`; known here are {', '.join(sorted(fields))}.")
+    filled: dict[str, Any] = {}
+    for name, value in values.items():
+        default = fields[name].default
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, dict):
+                raise BadInput(f"{where}: `{name}` must be a table, written [{name}].")
+            filled[name] = _fill(type(default), value, f"{where} [{name}]")
+        elif isinstance(default, tuple):
+            if not isinstance(value, list) or not value:
+                raise BadInput(f"{where}: `{name}` must be a list with at least one entry.")
+            filled[name] = tuple(value)
+        elif default is dataclasses.MISSING or type(value) is type(default):
+            filled[name] = value
+        elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            filled[name] = float(value)
+        else:
+            raise BadInput(f"{where}: `{name}` is {value!r}; it must be of type {type(default).__name__}.")
+    return kind(**filled)

@@ -1,0 +1,28 @@
+"""What all tests share: no network, no surprises between runs, and no GPU tests where there is no GPU."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+# Before any test imports a hub client: a test that needs a download shall fail, not wait.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Two busy cores say nothing about an example's time; in CI a failure must show again when it is run again.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests marked `gpu` when torch sees no CUDA device."""
+    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu_items:
+        return  # without asking torch, which takes seconds to import
+    import torch
+
+    if not torch.cuda.is_available():
+        config.hook.pytest_deselected(items=gpu_items)
+        items[:] = [item for item in items if item not in gpu_items]

@@ -1,0 +1,153 @@
+"""The rules of the house that no linter knows: each test names one and lists what breaks it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+import lazydiffusion
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "core" / "lazydiffusion"
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
+
+# The editors' plugins import these, in the Python that the editor brings.
+FOR_PLUGINS = sorted([PACKAGE / "errors.py", PACKAGE / "protocol.py", *(PACKAGE / "client").rglob("*.py")])
+
+LONGEST_FILE = 450
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "handler", "misc", "common"}
+HEAVY = {"torch", "numpy", "PIL", "diffusers", "transformers"}
+
+pytestmark = pytest.mark.unit
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=name(path))
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Absolute names of what a module imports, wherever the import stands; relative imports start with dots."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+    return found
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(SOURCES) > 20
+
+
+def test_files_are_short() -> None:
+    lengths = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def test_each_file_says_its_subject_in_one_line() -> None:
+    subjects = {name(path): (ast.get_docstring(parse(path)) or "").partition("\n")[0] for path in SOURCES}
+    assert [path for path, subject in subjects.items() if not subject.endswith(".")] == []
+
+
+def test_file_names_say_what_a_thing_is() -> None:
+    assert [name(path) for path in SOURCES if VAGUE_NAMES & set(path.stem.split("_"))] == []
+
+
+@pytest.mark.parametrize("path", FOR_PLUGINS, ids=name)
+def test_what_plugins_import_is_valid_python_3_9(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=name(path), feature_version=(3, 9))
+
+    # `int | None` in an annotation is an error in 3.9 unless annotations are left unevaluated.
+    futures = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        for alias in node.names
+    }
+    assert (
+        not any(isinstance(node, ast.AnnAssign | ast.arg) for node in ast.walk(tree))
+        or "annotations" in futures
+    )
+
+    newer_keywords = {"dataclass": {"slots", "kw_only"}, "field": {"kw_only"}, "zip": {"strict"}}
+    used = [
+        f"{node.func.id}({keyword.arg}=...) in line {node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        for keyword in node.keywords
+        if keyword.arg in newer_keywords.get(node.func.id, set())
+    ]
+    assert used == []
+
+
+@pytest.mark.parametrize("path", FOR_PLUGINS, ids=name)
+def test_what_plugins_import_needs_only_the_standard_library(path: Path) -> None:
+    allowed = re.compile(r"\.|lazydiffusion\.(errors|protocol|client)\b")
+    newer_than_3_9 = {"tomllib"}
+    foreign = {
+        module
+        for module in imported_modules(parse(path))
+        if not allowed.match(module)
+        and module.partition(".")[0] not in sys.stdlib_module_names - newer_than_3_9
+    }
+    assert foreign == set()
+
+
+def test_importing_errors_and_protocol_loads_nothing_heavy() -> None:
+    """The package's own __init__ runs first, so it has to be as light as they are."""
+    code = "import sys, lazydiffusion.errors, lazydiffusion.protocol; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(run.stdout.split()) == set()
+
+
+def test_nothing_reads_pickles() -> None:
+    """A checkpoint is data, never code: safetensors only."""
+    readers = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = parse(path)
+        readers += [
+            f"{name(path)}: import {module}" for module in imported_modules(tree) & {"pickle", "dill"}
+        ]
+        readers += [
+            f"{name(path)}:{node.lineno}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in {"torch.load", "torch.save"}
+        ]
+    assert readers == []
+
+
+def test_the_wheel_holds_every_asset() -> None:
+    """An entry of .gitignore that matches an asset would keep it out of the wheel without a word."""
+    builder = WheelBuilder(str(ROOT))
+    packed = {file.relative_path for file in builder.recurse_included_files()}
+    assets = {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "assets").rglob("*") if path.is_file()}
+    assert {path for path in assets if "__pycache__" not in path} - packed == set()
+    assert "core/lazydiffusion/assets/sample/canvas.png" in packed
+    assert builder.metadata.version == lazydiffusion.__version__
+
+
+def test_the_readme_names_real_commands_and_files() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    commands = re.findall(r"^\s*make ([a-z]+)", readme, flags=re.MULTILINE)
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", readme) if "://" not in link]
+    assert {"demo", "test", "check"} <= set(commands) <= set(targets)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_project_stands_alone() -> None:
+    """Nothing that runs or is tested may need a folder outside the repository."""
+    outside = re.compile(r"\.\./" + r"shared\b|(?<!\w)/" + r"work/")
+    files = [*SOURCES, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "README.md"]
+    assert [name(path) for path in files if outside.search(path.read_text(encoding="utf-8"))] == []
