@@ -1,22 +1,29 @@
-"""Picture files and colour profiles that Pillow cannot write itself, byte by byte, for the tests of pictures."""
+"""Pictures for tests, among them files and colour profiles that Pillow cannot write itself."""
 
 import itertools
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
-GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # PNG colour types
+from lazydiffusion.errors import BadInput
+
+SIZE = (48, 32)
+"""(width, height) of `gradient`, px."""
+ORIENTATION = 0x0112  # an EXIF tag
+
+GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6  # PNG colour types
 
 SRGB_PRIMARIES = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
 ADOBE_PRIMARIES = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
 
 
-def gradient(width: int = 48, height: int = 32) -> npt.NDArray[np.uint8]:
+def gradient(width: int = SIZE[0], height: int = SIZE[1]) -> npt.NDArray[np.uint8]:
     """RGB pixels (H, W, 3), no two alike and none symmetric under turning or mirroring."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 255 // (width - 1), y * 255 // (height - 1), (7 * x + 13 * y) % 256], -1).astype(
@@ -28,6 +35,16 @@ def save(path: Path, pixels: npt.NDArray[np.generic], **options: object) -> Path
     """The file at `path`, written by Pillow."""
     Image.fromarray(pixels).save(path, **options)
     return path
+
+
+def refusal(read: Callable[[], object], path: Path) -> str:
+    """The one sentence with which the file is refused; it always names the file."""
+    with pytest.raises(BadInput) as caught:
+        read()
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

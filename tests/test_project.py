@@ -6,10 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import lazydiffusion
 
@@ -109,6 +113,22 @@ def test_importing_errors_and_protocol_loads_nothing_heavy() -> None:
     code = "import sys, lazydiffusion.errors, lazydiffusion.protocol; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY & set(run.stdout.split()) == set()
+
+
+def test_what_the_package_imports_it_declares() -> None:
+    """A package that only another package brings is gone when that one drops it."""
+    metadata = WheelBuilder(str(ROOT)).metadata.core
+    declared = [*metadata.dependencies, *chain.from_iterable(metadata.optional_dependencies.values())]
+    projects = {canonicalize_name(Requirement(line).name) for line in declared}
+    installed = packages_distributions()
+    undeclared = {
+        f"{name(path)}: {top}"
+        for path in PACKAGE.rglob("*.py")
+        for top in {module.partition(".")[0] for module in imported_modules(parse(path))}
+        if top not in {"", "lazydiffusion", *sys.stdlib_module_names}
+        and not projects & {canonicalize_name(project) for project in installed.get(top, [])}
+    }
+    assert undeclared == set()
 
 
 def test_nothing_reads_pickles() -> None:

@@ -260,7 +260,8 @@ def _grow_binary(mask: tokens.Bools, radius: int) -> tokens.Bools:
     np.cumsum(mask, axis=1, out=total[:, 1:])
     columns = np.arange(width)
     grown = np.zeros_like(mask)
-    for offset in range(-radius, radius + 1):
+    tallest = min(radius, height - 1)  # rows further away are not in this array
+    for offset in range(-tallest, tallest + 1):
         half = int((radius**2 - offset**2) ** 0.5)
         first, last = np.maximum(columns - half, 0), np.minimum(columns + half + 1, width)
         rows = slice(max(0, -offset), min(height, height - offset))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -116,14 +117,17 @@ def _format_of(path: Path, alpha: bool, icc_profile: bytes | None, size: tuple[i
 
 
 def _save(path: Path, pixels: npt.NDArray[np.uint8], layout: _Format, icc_profile: bytes | None) -> None:
-    """Encodes into a temporary file of the same folder, which then takes the name: never half a picture."""
+    """Writes a temporary file in the same folder, which then takes the name: never half a picture."""
     options = dict(layout.options, icc_profile=icc_profile) if layout.icc and icc_profile else layout.options
     with _told(path):
+        # In memory first: on a full disk Pillow's JPEG 2000 encoder would hang, and its TIFF encoder print.
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, layout.name, **options)
         target = _target(path)
         temporary = _temporary(target)
         try:
-            with temporary.open("x+b") as file:
-                Image.fromarray(pixels).save(file, layout.name, **options)
+            with temporary.open("xb") as file:
+                file.write(encoded.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             if target.exists():

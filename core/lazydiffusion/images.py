@@ -142,10 +142,18 @@ def _opened(path: Path, role: str, size: tuple[int, int] | None = None) -> Itera
                 f"{name} is {_px(image.size)}, but the canvas is {_px(size)}: make both the same size."
             )
         yield image
+    except BadInput:
+        raise
     except MemoryError as error:
         raise OutOfMemory(
             f"{name} does not fit in memory: close other programs, or scale it down."
         ) from error
+    except UnidentifiedImageError as error:
+        raise BadInput(f"{name} is not a picture in a format that can be read: export it as PNG.") from error
+    except Exception as error:
+        # On damaged files decoding, and converting too, raise nearly anything: zlib.error, KeyError, SyntaxError.
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise BadInput(f"{name} is damaged or incomplete ({reason}): export it again, as PNG.") from error
 
 
 def _file(path: Path, name: str) -> IO[bytes]:
@@ -164,26 +172,17 @@ def _file(path: Path, name: str) -> IO[bytes]:
 
 
 def _decode(file: IO[bytes], name: str) -> Image.Image:
-    try:
-        with _pillow_limit(None):  # only the header is read here
-            image = Image.open(file)
-        _check_size(image.size, name)
-        if image.format == "EPS":  # decoding would run Ghostscript
-            raise BadInput(f"{name} is a PostScript drawing: export it as PNG.")
-        _correct_png_transparency(image)
-        with _pillow_limit(MAX_SIDE**2):  # for the picture within the picture, as icons have
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-        _check_size(image.size, name)
-        return image
-    except (BadInput, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        raise BadInput(f"{name} is not a picture in a format that can be read: export it as PNG.") from error
-    except Exception as error:
-        # On damaged files the decoders raise nearly anything: zlib.error, struct.error, KeyError, SyntaxError.
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise BadInput(f"{name} is damaged or incomplete ({reason}): export it again, as PNG.") from error
+    with _pillow_limit(None):  # only the header is read here
+        image = Image.open(file)
+    _check_size(image.size, name)
+    if image.format == "EPS":  # decoding would run Ghostscript
+        raise BadInput(f"{name} is a PostScript drawing: export it as PNG.")
+    _correct_png_transparency(image)
+    with _pillow_limit(MAX_SIDE**2):  # for the picture within the picture, as icons have
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+    _check_size(image.size, name)
+    return image
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

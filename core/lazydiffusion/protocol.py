@@ -43,6 +43,8 @@ class EditSettings:
     """Width in px of the soft border, inside the mask."""
     grow: int = 0
     """By how many px the mask is grown first."""
+    blend: bool = False
+    """Shift the fill's colours so that they meet the canvas smoothly (Poisson blending; needs the extra `blend`)."""
     model: str = "clipart"
     """A model's name, a folder, or a hub id."""
 
@@ -64,4 +66,7 @@ class EditSettings:
 
 def _within(name: str, value: Optional[float], low: float, high: float, unit: str = "") -> None:
     if value is not None and not low <= value <= high:  # also refuses NaN
-        raise BadInput("%s is %g%s; it must be between %g and %g." % (name, value, unit, low, high))
+        shown = tuple("%d" % v if isinstance(v, int) else "%g" % v for v in (value, low, high))
+        raise BadInput(
+            "%s is %s%s; it must be between %s and %s." % (name, shown[0], unit, shown[1], shown[2])
+        )

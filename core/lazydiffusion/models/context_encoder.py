@@ -12,7 +12,7 @@ from lazydiffusion.models.layers import EncoderBlock, make_norm, rotary_2d
 from lazydiffusion.models.patches import patchify
 
 VIEW_CHANNELS = 4
-"""Red, green, blue in -1..1 (0 where hidden), and 1 where hidden."""
+"""Red, green, blue in -1..1 (where hidden: extension.extend), and 1 where hidden."""
 
 
 class ContextEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -58,8 +58,8 @@ class ContextEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> Float[Tensor, "b k c"]:
         """The context (B, K, C) of the window's tokens at `indices` (row-major).
 
-        `window`, `overview`: red, green, blue in -1..1 and 0 where hidden, then a channel that is 1 where hidden and 0
-        elsewhere. `*_positions`: (y, x) of each token in tokens from the window's centre (see geometry.EditPlan).
+        `window`, `overview`: red, green, blue in -1..1, extended smoothly into the hole (extension.extend), then a
+        channel that is 1 where hidden and 0 elsewhere. `*_positions`: (y, x) of each token in tokens from the window's centre (see geometry.EditPlan).
         """
         views = [self.embed(patchify(view, self.patch)) for view in (window, overview)]
         x = torch.cat([view + self.view[i] for i, view in enumerate(views)], dim=1)

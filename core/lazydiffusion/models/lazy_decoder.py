@@ -38,6 +38,26 @@ class Conditions:
     """Keys and values of the text, one pair per block."""
     text_mask: Bool[Tensor, "b 1 1 l"] | None
 
+    def stacked(self, other: Conditions) -> Conditions:
+        """Both as one batch, this one first. Their texts must have the same length."""
+        if (self.text_mask is None) != (other.text_mask is None):
+            raise ValueError("Conditions with and without a text mask cannot be stacked; give both a mask.")
+        rotary = None
+        if self.rotary is not None and other.rotary is not None:
+            rotary = (torch.cat([self.rotary[0], other.rotary[0]]), torch.cat([self.rotary[1], other.rotary[1]]))
+        mask = None
+        if self.text_mask is not None and other.text_mask is not None:
+            mask = torch.cat([self.text_mask, other.text_mask])
+        return Conditions(
+            channelwise=torch.cat([self.channelwise, other.channelwise]),
+            rotary=rotary,
+            text=[
+                (torch.cat([k, other_k]), torch.cat([v, other_v]))
+                for (k, v), (other_k, other_v) in zip(self.text, other.text, strict=True)
+            ],
+            text_mask=mask,
+        )
+
 
 class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A diffusion transformer over K tokens, conditioned on context, text, time step and an optional sketch.
@@ -46,6 +66,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     channel-wise (a linear map of each is added to the token's embedding: the same as LazyDiffusion's concatenation
     along the channels, followed by a linear map); text enters as a sequence, through cross-attention. `prediction`:
     what the output means, "sample" (clean tokens, as in JiT) or "velocity" (noise minus sample) or "epsilon".
+    `position_offset`, then `position_scale`, take a token's position to the one that PixArt's table would give it.
     """
 
     _supports_gradient_checkpointing = False
@@ -67,6 +88,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         prediction: Literal["sample", "velocity", "epsilon"] = "sample",
         rotary_base: float = 100.0,
         position_scale: float = 1.0,
+        position_offset: float = 0.0,
     ):
         super().__init__()
         self.family = family
@@ -74,6 +96,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.head_dim = channels // heads
         self.rotary_base = rotary_base
         self.position_scale = position_scale
+        self.position_offset = position_offset
         self.embed: nn.Module = nn.Linear(token_channels, channels)
         if bottleneck is not None:
             self.embed = nn.Sequential(
@@ -107,6 +130,13 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 block.modulation_offset.normal_(std=self.channels**-0.5)
                 nn.init.zeros_(block.text_attention.to_out.weight)
 
+    def without_prompt(
+        self, batch: int, length: int
+    ) -> tuple[Float[Tensor, "b l t"], Bool[Tensor, "b l"]]:
+        """The learned 'no prompt' as a text of `length` words, and its mask: what guidance is measured against."""
+        first = (torch.arange(length, device=self.no_prompt.device) == 0).expand(batch, -1)
+        return self.no_prompt * first[..., None], first
+
     def prepare(
         self,
         context: Float[Tensor, "b k e"],
@@ -127,7 +157,8 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if self.family == "modern":
             rotary = rotary_2d(positions, self.head_dim, self.rotary_base)
         else:
-            embedded = sincos_2d(positions * self.position_scale, self.channels)
+            absolute = (positions.float() + self.position_offset) * self.position_scale
+            embedded = sincos_2d(absolute, self.channels)
             channelwise = channelwise + embedded.to(channelwise.dtype)
         states = self.embed_text(text)
         return Conditions(

@@ -107,4 +107,5 @@ class PromptEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         known = {k: kwargs[k] for k in ("subfolder", "revision", "cache_dir", "token") if k in kwargs}
         known["local_files_only"] = bool(kwargs.get("local_files_only", False))
         encoder: Self = cls.from_config(cls.load_config(pretrained_model_name_or_path, **known))
-        return encoder.to(kwargs["torch_dtype"]) if kwargs.get("torch_dtype") else encoder
+        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype")
+        return encoder.to(dtype) if dtype is not None else encoder

@@ -62,10 +62,11 @@ def denoise(
     """Take noisy tokens at the scheduler's noise level number `first_step` to clean ones.
 
     `scheduler`: a flow-matching scheduler of diffusers whose time steps are set. `conditional`, `unconditional`: batch
-    B each; they are run one after the other, so that a fill does not depend on what else is in a batch. The noise
-    levels are read once, from the host: no step waits for the device.
+    B each; a guided step runs both as one batch. The noise levels are read once, on the host: no step waits for the
+    device.
     """
     step = step or decoder.step
+    both = conditional.stacked(unconditional) if unconditional is not None else conditional
     timesteps = scheduler.timesteps[first_step:]
     sigmas = [float(t) / flow.STEPS_PER_SIGMA for t in timesteps.cpu()]
     scheduler.set_begin_index(first_step)
@@ -74,10 +75,12 @@ def denoise(
         if known is not None:
             tokens = known.impose(tokens, level)
         time = sigma.flatten() * flow.STEPS_PER_SIGMA
-        velocity = _velocity(decoder, step, tokens, sigma, time, conditional)
         if unconditional is not None and guidance.applies(level):
-            plain = _velocity(decoder, step, tokens, sigma, time, unconditional)
-            velocity = plain + guidance.scale * (velocity - plain)
+            twice = (part.repeat(2, *[1] * (part.ndim - 1)) for part in (tokens, sigma, time))
+            prompted, plain = _velocity(decoder, step, *twice, both).chunk(2)
+            velocity = plain + guidance.scale * (prompted - plain)
+        else:
+            velocity = _velocity(decoder, step, tokens, sigma, time, conditional)
         tokens = scheduler.step(velocity, timestep, tokens, return_dict=False)[0]
         if callback is not None:
             changed = callback(i, timestep, tokens)

@@ -23,7 +23,11 @@ class CaptionBank:
 
     def __init__(self, states: Tensor, lengths: Tensor, rows: Tensor, first: Tensor, count: Tensor):
         self._states, self._lengths = states, lengths
-        self._rows, self._first, self._count = rows, first, count  # sprite -> its captions -> row of the states
+        self._rows, self._first, self._count = (
+            rows,
+            first,
+            count,
+        )  # sprite -> its captions -> row of the states
 
     def __len__(self) -> int:
         return len(self._states)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, CannotWrite
-from .clipart_drawings import (
+from lazydiffusion.errors import BadInput, CannotWrite
+from lazydiffusion.training.clipart_drawings import (
     OPENCLIPART_LICENSE,
     STYLES,
     Drawing,
@@ -26,9 +26,9 @@ from .clipart_drawings import (
     openclipart_drawings,
     read_json,
 )
-from .clipart_render import render_sprite
-from .processes import cores, process_pool
-from .shards import write_shards
+from lazydiffusion.training.clipart_render import render_sprite
+from lazydiffusion.training.processes import cores, process_pool
+from lazydiffusion.training.shards import write_shards
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, in all); the stages are "fetch" (packages' sources) and "render" (drawings)."""

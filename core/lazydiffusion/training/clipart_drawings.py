@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput
+from lazydiffusion.errors import BadInput
 
 STYLES = {
     "noto": "glossy emoji",
@@ -107,7 +107,7 @@ def icon_captions(key: str, subject: str, tags: Sequence[str]) -> tuple[str, ...
     `tags` are the label and then its tags, or empty; at most eight are used.
     """
     name = subject.replace("-", " ") + (" with brown skin" if SKIN_TONE.search(key) else "")
-    captions = [name, *tags[:1], *(f"{name}, {tag}" for tag in tags[1:8])]
+    captions = [name, *tags[:1], *(f"{name}, {tag}" for tag in tags[1:8] if tag != tags[0])]
     return tuple(dict.fromkeys(captions))
 
 
@@ -154,7 +154,7 @@ def clipart_name(path: str, svg: str) -> str | None:
     """
     stem = re.sub(r"(_[a-z.\-]+_?)?_?\d*\.svg$", "", path.rsplit("/", 1)[-1]).removesuffix(".svg")
     found = re.search(r"<dc:title>([^<]{3,40})</dc:title>", svg)
-    title = _spaced(html.unescape(found.group(1))) if found else ""
+    title = _spaced(_unescaped(found.group(1))) if found else ""
     name = title if title and not re.search(r"clipart|by |http|\d{3}", title) else _spaced(stem)
     return name if len(name) >= 3 and name.isascii() else None
 
@@ -167,6 +167,10 @@ def clipart_captions(name: str, path: str, svg: str) -> tuple[str, ...]:
     )
     keywords = [word for word in found if word.isascii() and word not in UNTELLING_KEYWORDS]
     return tuple(dict.fromkeys([name, *(f"{name}, {word}" for word in [*kinds[-1:], *keywords[:4]])]))
+
+
+def _unescaped(text: str) -> str:
+    return html.unescape(html.unescape(text))  # some titles were escaped once too often
 
 
 def _spaced(text: str) -> str:

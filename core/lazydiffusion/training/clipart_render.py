@@ -37,7 +37,8 @@ def rasterize(svg: str, width: int) -> Image.Image | None:
     import resvg_py  # the extra `train`; clipart.py says so where it is missing
 
     try:
-        png = resvg_py.svg_to_bytes(svg_string=svg, width=width, skip_system_fonts=True)
+        # Without a dpi, resvg_py takes a page measured in pt, mm or inches for an empty one.
+        png = resvg_py.svg_to_bytes(svg_string=svg, width=width, dpi=96, skip_system_fonts=True)
         return Image.open(io.BytesIO(png)).convert("RGBA")
     except (ValueError, OSError, Image.DecompressionBombError):
         return None

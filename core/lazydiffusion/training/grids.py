@@ -27,10 +27,14 @@ def fill_scenes(
     guidance: float,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b 3 s s"]:
-    """The scenes' pictures with their holes filled by the model; kept pixels are the scenes' own."""
+    """The scenes' pictures with their holes filled by the model; kept pixels are the scenes' own.
+
+    Hidden tokens beyond the scenes' bucket stay as the smooth extension: nothing of the truth is ever shown as a fill.
+    """
     encoder, decoder, indices = model.encoder, model.decoder, scenes.indices
+    seen = masked_view(scenes.window, scenes.hole)
     context = encoder(
-        masked_view(scenes.window, scenes.hole),
+        seen,
         masked_view(scenes.overview, scenes.overview_hole),
         scenes.window_positions,
         scenes.overview_positions,
@@ -39,21 +43,17 @@ def fill_scenes(
     positions = gather(scenes.window_positions, indices)
     sketch = gather(patchify(scenes.sketch, PATCH), indices)
     conditional = decoder.prepare(context, text, text_mask, positions, sketch)
-    nothing = decoder.no_prompt.expand(len(text), 1, -1)
-    unconditional = decoder.prepare(context, nothing, None, positions, sketch)
-    grid = patchify(scenes.window, PATCH)
-    clean = gather(grid, indices)
+    nothing = decoder.without_prompt(len(text), text.shape[1])
+    unconditional = decoder.prepare(context, *nothing, positions, sketch)
+    rows = round(scenes.window_positions.shape[1] ** 0.5)
     hidden = gather(patchify(scenes.hole.expand(-1, 3, -1, -1).float(), PATCH), indices) > 0
-    noise = torch.randn(clean.shape, device=clean.device, generator=generator)
+    noise = torch.randn(hidden.shape, device=scenes.window.device, generator=generator)
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(steps, device=clean.device)
-    known = Known(clean * ~hidden, noise, ~hidden)
-    tokens = denoise(
-        decoder, scheduler, noise, conditional, unconditional, Guidance(guidance), known=known
-    )
-    side = scenes.window_positions.shape[1]
-    rows = round(side**0.5)
-    filled = unpatchify(scatter(grid, indices, tokens), (rows, rows), PATCH)
+    known = Known(torch.zeros_like(noise), noise, ~hidden)
+    tokens = denoise(decoder, scheduler, noise, conditional, unconditional, Guidance(guidance), known=known)
+    differences = scatter(torch.zeros_like(patchify(scenes.window, PATCH)), indices, tokens)
+    filled = seen[:, :3] + unpatchify(differences, (rows, rows), PATCH)
     return torch.where(scenes.hole, filled.clamp(-1, 1), scenes.window)
 
 

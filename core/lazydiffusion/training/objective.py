@@ -47,14 +47,16 @@ class LazyObjective(nn.Module):
         """Mean weighted squared error of the velocity. `text`: each scene's caption (an empty prompt for removal)."""
         constants, indices, draws = self.constants, scenes.indices, self.constants.draws
         device = scenes.window.device
+        seen = masked_view(scenes.window, scenes.hole)
         context = self.encoder(
-            masked_view(scenes.window, scenes.hole),
+            seen,
             masked_view(scenes.overview, scenes.overview_hole),
             scenes.window_positions,
             scenes.overview_positions,
             indices,
         )
-        clean = gather(patchify(scenes.window, PATCH), indices).repeat(draws, 1, 1)
+        # What differs from the smooth extension, as codecs.PixelCodec has it.
+        clean = gather(patchify(scenes.window - seen[:, :3], PATCH), indices).repeat(draws, 1, 1)
         hidden = gather(patchify(scenes.hole.to(clean.dtype).expand(-1, 3, -1, -1), PATCH), indices)
         weight = constants.visible_weight + (1 - constants.visible_weight) * hidden
         sketch = gather(patchify(scenes.sketch, PATCH), indices)

@@ -9,19 +9,22 @@ from lazydiffusion.training.settings import Optimiser
 
 
 def make_optimisers(model: nn.Module, settings: Optimiser) -> list[torch.optim.Optimizer]:
-    """One Muon (matrices inside `blocks`), one AdamW (embeddings, outputs, vectors)."""
+    """One for the matrices inside `blocks` (Muon, unless switched off), one AdamW for embeddings, outputs, vectors."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         in_block = ".blocks." in name and parameter.ndim == 2 and "modulation" not in name
         (matrices if in_block else others).append(parameter)
-    return [
-        torch.optim.Muon(
-            matrices, lr=settings.muon_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(
-            others, lr=settings.adamw_rate, weight_decay=0.0, betas=(0.9, 0.99), fused=_on_cuda(others)
-        ),
-    ]
+    adamw = {"betas": (0.9, 0.97), "fused": True}
+    rest = torch.optim.AdamW(others, lr=settings.adamw_rate, weight_decay=0.0, **adamw)
+    if not settings.muon:
+        decayed = torch.optim.AdamW(
+            matrices, lr=settings.adamw_rate, weight_decay=settings.weight_decay, **adamw
+        )
+        return [decayed, rest]
+    muon = torch.optim.Muon(
+        matrices, lr=settings.muon_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return [muon, rest]
 
 
 def learning_rate_share(step: int, progress: float, settings: Optimiser) -> float:
@@ -35,10 +38,8 @@ def learning_rate_share(step: int, progress: float, settings: Optimiser) -> floa
 
 def set_learning_rates(optimisers: list[torch.optim.Optimizer], share: float, settings: Optimiser) -> None:
     """Give both optimisers their share of the full rate."""
-    for optimiser, rate in zip(optimisers, (settings.muon_rate, settings.adamw_rate), strict=True):
+    matrices = settings.muon_rate if settings.muon else settings.adamw_rate
+    for optimiser, rate in zip(optimisers, (matrices, settings.adamw_rate), strict=True):
         for group in optimiser.param_groups:
             group["lr"] = rate * share
 
-
-def _on_cuda(parameters: list[nn.Parameter]) -> bool:
-    return bool(parameters) and parameters[0].is_cuda

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-from ..errors import OutOfMemory
+from lazydiffusion.errors import OutOfMemory
 
 
 def cores() -> int:

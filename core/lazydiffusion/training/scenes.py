@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lazydiffusion.geometry import PATCH
+from lazydiffusion.models.extension import extend
 from lazydiffusion.training.masks import COARSE, random_holes
 from lazydiffusion.training.sketches import random_sketches
 from lazydiffusion.training.sprites import SpriteBank
@@ -71,9 +72,8 @@ class Scenes:
 
 
 def masked_view(image: Float[Tensor, "b 3 h w"], hole: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 4 h w"]:
-    """What the context encoder may see: the picture without the hole, and where the hole is."""
-    hidden = hole.to(image.dtype)
-    return torch.cat([image * (1 - hidden), hidden], dim=1)
+    """What the context encoder may see: the visible picture, smoothly extended into the hole, and where the hole is."""
+    return torch.cat([extend(image, hole), hole.to(image.dtype)], dim=1)
 
 
 class SceneMaker:

@@ -33,7 +33,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Muon on the blocks' matrices, AdamW on everything else; linear warm-up, linear decay to 0."""
+    """Muon (or AdamW) on the blocks' matrices, AdamW on everything else; linear warm-up, linear decay to 0."""
 
     batch: int = 512
     """Scenes per step and process."""
@@ -42,6 +42,8 @@ class Optimiser:
     """When above 0, the run also ends after this time, and the learning rate falls by whichever ends first."""
     warm_up: int = 300
     """Steps."""
+    muon: bool = True
+    """False gives the blocks' matrices to AdamW as well: on a CPU, Muon's own products cost as much as the model's."""
     muon_rate: float = 1e-3
     adamw_rate: float = 6e-4
     weight_decay: float = 0.01
@@ -109,22 +111,31 @@ def _fill(kind: Any, values: dict[str, Any], where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise BadInput(f"{where}: unknown setting `{unknown[0]}`; known here are {', '.join(sorted(fields))}.")
+        raise BadInput(
+            f"{where}: unknown setting `{unknown[0]}`; known here are {', '.join(sorted(fields))}."
+        )
     filled: dict[str, Any] = {}
     for name, value in values.items():
-        default = fields[name].default
-        if dataclasses.is_dataclass(default):
+        default, factory = fields[name].default, fields[name].default_factory
+        if dataclasses.is_dataclass(default) or factory is dict:
             if not isinstance(value, dict):
                 raise BadInput(f"{where}: `{name}` must be a table, written [{name}].")
-            filled[name] = _fill(type(default), value, f"{where} [{name}]")
+            filled[name] = value if factory is dict else _fill(type(default), value, f"{where} [{name}]")
         elif isinstance(default, tuple):
             if not isinstance(value, list) or not value:
                 raise BadInput(f"{where}: `{name}` must be a list with at least one entry.")
-            filled[name] = tuple(value)
-        elif default is dataclasses.MISSING or type(value) is type(default):
-            filled[name] = value
-        elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            filled[name] = float(value)
+            filled[name] = tuple(
+                _typed(entry, default[0], f"{where}: an entry of `{name}`") for entry in value
+            )
         else:
-            raise BadInput(f"{where}: `{name}` is {value!r}; it must be of type {type(default).__name__}.")
+            filled[name] = _typed(value, default, f"{where}: `{name}`")
     return kind(**filled)
+
+
+def _typed(value: Any, default: Any, what: str) -> Any:
+    """The value, if its type is the default's; a whole number will do where a fraction is expected."""
+    if type(value) is type(default):
+        return value
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    raise BadInput(f"{what} is {value!r}; it must be of type {type(default).__name__}.")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import BadInput
+from lazydiffusion.errors import BadInput
 
 HOW_TO_BUILD = "build them with `lazydiffusion data clipart --out DIR`"
 

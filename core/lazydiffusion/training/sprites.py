@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from ..errors import BadInput, CannotWrite
-from .processes import cores, process_pool
-from .shards import HOW_TO_BUILD, Sample, decode_to_file, find_shards, index_shard
+from lazydiffusion.errors import BadInput, CannotWrite
+from lazydiffusion.training.processes import cores, process_pool
+from lazydiffusion.training.shards import HOW_TO_BUILD, Sample, decode_to_file, find_shards, index_shard
 
 Progress = Callable[[int, int], None]
 """Called with (sprites done, sprites in all)."""

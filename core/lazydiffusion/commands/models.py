@@ -1,0 +1,42 @@
+"""`lazydiffusion models`: what --model can name."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from lazydiffusion import checkpoints
+from lazydiffusion.errors import BadModel
+
+
+def run(as_json: bool) -> None:
+    """Print name, size, state and folder of each."""
+    rows = []
+    for checkpoint in checkpoints.available():
+        try:
+            checkpoints.verify(checkpoint.folder, required=checkpoint.embedded)
+            state = "ready"
+        except BadModel as error:
+            state = str(error)
+        rows.append(
+            {
+                "name": checkpoint.name,
+                "bytes": checkpoint.bytes,
+                "embedded": checkpoint.embedded,
+                "state": state,
+                "folder": str(checkpoint.folder),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "size", "state", "folder"):
+        table.add_column(title)
+    for row in rows:
+        table.add_row(str(row["name"]), f"{row['bytes'] / 1e6:.0f} MB", str(row["state"]), str(row["folder"]))
+    console = Console()
+    console.print(table)
+    console.print(f"Your own models are found by name in {checkpoints.user_folder()}.", highlight=False, soft_wrap=True)

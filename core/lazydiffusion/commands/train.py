@@ -1,0 +1,52 @@
+"""`lazydiffusion train`: a run with its progress on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lazydiffusion.errors import BadInput
+
+
+def run(config: Path, init_from: Path | None, resume: bool) -> None:
+    """Train as `config` says. Raises LazyDiffusionError."""
+    try:
+        import accelerate  # noqa: F401
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        raise BadInput(
+            f"Training needs {error.name}: install it with `pip install lazydiffusion[train]`."
+        ) from error
+    from lazydiffusion.training.settings import load_settings
+    from lazydiffusion.training.trainer import Progress as Point
+    from lazydiffusion.training.trainer import Trainer
+
+    settings = load_settings(config)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Starting", total=1.0)
+
+        def report(point: Point) -> None:
+            line = (
+                f"step {point.step}  loss {point.loss:.4f}  {point.scenes_per_second:.0f} scenes/s "
+                f"({point.scenes_per_second * settings.objective.draws:.0f} samples/s)  "
+                f"{100 * point.utilisation:.0f} % of the device"
+            )
+            bar.update(task, description=line, completed=point.share)
+            if not console.is_terminal:
+                console.print(f"{100 * point.share:5.1f} %  {line}", highlight=False, soft_wrap=True)
+
+        trainer = Trainer(
+            settings,
+            init_from=init_from,
+            resume=resume,
+            report=report,
+            say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+        )
+        folder = trainer.run()
+    console.print(f"The averaged weights are in {folder}.", highlight=False, soft_wrap=True)

@@ -1,0 +1,119 @@
+"""Between the canvas and the window: resampling with the hidden pixels left out, and pasting fills back (numpy, Pillow)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lazydiffusion.geometry import Box, EditPlan
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+SAMPLES_PER_PIXEL = 16
+"""A view's px is the mean of at least 16 x 16 canvas px; where there are far more, every k-th suffices."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Part of the canvas as the context encoder sees it."""
+
+    colour: Floats
+    """(h, w, 3), -1..1, the mean of the visible pixels; where there are none, 0."""
+    hole: Bools
+    """(h, w), True where a px touches any hidden canvas px."""
+    visible: Floats
+    """(h, w), 0..1, the share of a px that is visible."""
+
+
+def view(canvas: Pixels, mask: npt.NDArray[np.floating], box: Box, size: tuple[int, int]) -> View:
+    """The canvas (H, W, 3) inside `box`, resampled to `size` (width, height).
+
+    Hidden pixels (mask > 0) never reach the colours. A box past the canvas shows its edge pixels repeated. Memory
+    stays near that of the box itself, whatever the canvas.
+    """
+    inside = box.clip((canvas.shape[1], canvas.shape[0]))
+    past = ((0, box.h - inside.h), (0, box.w - inside.w))
+    crop = np.pad(canvas[inside.slices()], (*past, (0, 0)), mode="edge")
+    hidden = np.pad(mask[inside.slices()] > 0, past, mode="edge")
+    hole = touched(hidden, size)
+    if (box.w, box.h) == size:
+        return View(np.where(hole[..., None], np.float32(0), _signed(crop)), hole, (~hole).astype(np.float32))
+    step = max(1, min(box.w // size[0], box.h // size[1]) // SAMPLES_PER_PIXEL)
+    crop, visible = crop[::step, ::step], ~hidden[::step, ::step]
+    resample = Image.Resampling.BOX if size[0] <= box.w else Image.Resampling.BILINEAR
+    weight = _resize(visible.astype(np.float32), size, resample)
+    channels = [_resize(_signed(crop[..., i]) * visible, size, resample) for i in range(3)]
+    colour = np.stack(channels, axis=-1) / np.maximum(weight, 1e-6)[..., None]
+    colour = np.where(weight[..., None] > 1e-3, np.clip(colour, -1, 1), 0)
+    return View(colour.astype(np.float32), hole, weight)
+
+
+def touched(hidden: Bools, size: tuple[int, int]) -> Bools:
+    """Which px of a grid of `size` (width, height) laid over `hidden` touch any of its pixels; exact, no resampling."""
+    rows = [hidden[low:high].any(axis=0) for low, high in _spans(hidden.shape[0], size[1])]
+    total = np.zeros((size[1], hidden.shape[1] + 1), dtype=np.int32)
+    np.cumsum(np.stack(rows), axis=1, out=total[:, 1:])
+    low, high = np.array(_spans(hidden.shape[1], size[0])).T
+    return np.asarray(total[:, high] > total[:, low])
+
+
+def from_window(pixels: Floats, plan: EditPlan) -> Pixels:
+    """The fill box (h, w, 3) at canvas resolution, cut out of generated window pixels (working size, -1..1)."""
+    image = to_bytes(pixels)
+    box, window = plan.fill_box, plan.window
+    left, top = (box.x - window.x) * plan.scale, (box.y - window.y) * plan.scale
+    region = (left, top, left + box.w * plan.scale, top + box.h * plan.scale)
+    if plan.scale == 1:
+        x, y = round(left), round(top)
+        return image[y : y + box.h, x : x + box.w].copy()
+    resized = Image.fromarray(image).resize((box.w, box.h), Image.Resampling.BICUBIC, box=region)
+    return np.asarray(resized)
+
+
+def to_bytes(pixels: Floats) -> Pixels:
+    """-1..1 to 0..255, rounded."""
+    return np.asarray(np.clip(np.rint((pixels + 1) * 127.5), 0, 255), dtype=np.uint8)
+
+
+def with_alpha(fill: Pixels, alpha: npt.NDArray[np.floating]) -> Pixels:
+    """A fill (h, w, 4): its colours (h, w, 3) and the mask (h, w) inside its box, 0..1; never 0 where the mask is not."""
+    opacity = np.rint(alpha * 255).clip(0, 255)
+    opacity = np.where((alpha > 0) & (opacity == 0), 1, opacity).astype(np.uint8)
+    return np.concatenate(
+        [np.where(opacity[..., None] > 0, fill, 0).astype(np.uint8), opacity[..., None]], axis=-1
+    )
+
+
+def paste(canvas: Pixels, fill: Pixels, box: Box) -> Pixels:
+    """A copy of the canvas with a fill (h, w, 4) over it; bit-exact wherever the fill's alpha is 0."""
+    result = canvas.copy()
+    alpha = fill[..., 3:].astype(np.uint32)
+    below = result[box.slices()].astype(np.uint32)
+    mixed = (fill[..., :3] * alpha + below * (255 - alpha) + 127) // 255
+    result[box.slices()] = np.where(alpha > 0, mixed, below)
+    return result
+
+
+def layer(size: tuple[int, int], fill: Pixels, box: Box) -> Pixels:
+    """A transparent canvas of `size` (width, height) with the fill (h, w, 4) in its place: (H, W, 4)."""
+    result = np.zeros((size[1], size[0], 4), dtype=np.uint8)
+    result[box.slices()] = fill
+    return result
+
+
+def _signed(pixels: Pixels) -> Floats:
+    return np.asarray(pixels.astype(np.float32) / 127.5 - 1, dtype=np.float32)
+
+
+def _resize(values: Floats, size: tuple[int, int], resample: Image.Resampling) -> Floats:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(values)).resize(size, resample))
+
+
+def _spans(length: int, count: int) -> list[tuple[int, int]]:
+    """First and last (exclusive) pixel that each of `count` equal parts of `length` pixels touches."""
+    return [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]

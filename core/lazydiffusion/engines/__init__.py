@@ -1,0 +1,1 @@
+"""What turns an edit into fills; one file for each way, behind one small protocol."""

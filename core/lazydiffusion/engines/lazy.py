@@ -1,0 +1,127 @@
+"""The lazy engine: our own model, whose cost follows the mask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lazydiffusion import blending, checkpoints, compose, geometry
+from lazydiffusion.devices import Choice
+from lazydiffusion.engines.base import Edit, Fill, Progress, Report
+from lazydiffusion.errors import BadModel, OutOfMemory
+from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
+
+
+class LazyEngine:
+    """Runs edits on a LazyDiffusionPipeline."""
+
+    def __init__(self, pipeline: LazyDiffusionPipeline):
+        self.pipeline = pipeline
+        pipeline.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def load(cls, model: str, choice: Choice) -> LazyEngine:
+        """Load a checkpoint by name, folder or hub id onto a device. Raises BadModel, OutOfMemory."""
+        where = checkpoints.locate(model)
+        with _memory_errors():
+            return cls(load_pipeline(where, choice))
+
+    def run(self, edit: Edit, report: Report, progress: Progress | None = None) -> Iterator[Fill]:
+        """Make the fills; the encoders run once. See engines.base.Engine."""
+        settings, pipeline = edit.settings, self.pipeline
+        with _memory_errors():
+            clock = _Clock(report, pipeline.device)
+            mask = geometry.grow(edit.mask, settings.grow)
+            plan = pipeline.plan(edit.canvas, mask)
+            alpha = geometry.feather(mask, settings.feather)[plan.fill_box.slices()]
+            report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
+            clock.lap("plan")
+            prepared = pipeline.prepare(
+                edit.canvas,
+                mask,
+                settings.prompt,
+                plan=plan,
+                negative_prompt=settings.negative_prompt,
+                sketch=edit.sketch,
+                strength=settings.strength,
+                steps=settings.steps,
+                guidance=settings.guidance,
+            )
+            report.steps = prepared.steps - prepared.first_step
+            clock.lap("encode")
+            for number in range(settings.variations):
+
+                def on_step(step: int, timestep: Tensor, tokens: Tensor, number: int = number) -> None:
+                    if progress is not None:
+                        progress(number, step + 1, report.steps)
+
+                seed = settings.seed + number
+                colours = pipeline.fill(prepared, torch.Generator().manual_seed(seed), on_step)
+                clock.lap("denoise")
+                if settings.blend:
+                    colours = blending.poisson(edit.canvas, colours, mask, plan.fill_box)
+                pixels = compose.with_alpha(colours, alpha)
+                clock.lap("compose")
+                yield Fill(pixels, plan.fill_box, seed)
+                clock.restart()
+
+
+def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:
+    """A pipeline from a verified folder or a hub id, on its device. Raises BadModel when it cannot be loaded."""
+    _quiet()
+    try:
+        pipeline: LazyDiffusionPipeline = LazyDiffusionPipeline.from_pretrained(
+            where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadModel(f"The model {where} cannot be loaded: {reason}") from error
+    return pipeline.to(choice.device)
+
+
+def _quiet() -> None:
+    """The libraries' own progress bars and notes stay off: the caller has its own."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+
+
+class _Clock:
+    """Adds up milliseconds by stage. On a GPU each lap waits for the device: once a stage, never once a step."""
+
+    def __init__(self, report: Report, device: torch.device):
+        self.report, self.device = report, device
+        self.restart()
+
+    def restart(self) -> None:
+        self.last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.report.ms[stage] = self.report.ms.get(stage, 0.0) + 1000 * (now - self.last)
+        self.last = now
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn the device's out-of-memory into a sentence, and give what is cached back."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(
+            "The GPU's memory is full. Close other programs that use it, make the selection smaller, or use --device cpu."
+        ) from error

@@ -1,0 +1,1 @@
+"""Measurements of a trained model on scenes of held-out sprites."""

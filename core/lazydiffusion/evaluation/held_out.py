@@ -1,0 +1,127 @@
+"""`lazydiffusion evaluate`: seams, steps and guidance of a model on held-out scenes, as figures and pictures.
+
+Every number in the model card comes from this command's report.json.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from lazydiffusion.evaluation.seams import LEVELS, seam
+from lazydiffusion.models.prompt_encoder import PromptEncoder
+from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
+from lazydiffusion.training.captions import encode_captions
+from lazydiffusion.training.grids import fill_scenes
+from lazydiffusion.training.objective import LazyObjective, Objective
+from lazydiffusion.training.scenes import SceneMaker, Scenes
+from lazydiffusion.training.sprites import load_bank
+
+REFERENCE_STEPS = 100
+STEPS = (4, 8, 12, 16, 20, 32, 50)
+GUIDANCES = (1.0, 1.5, 2.0, 2.5, 3.5, 5.0)
+SHOWN = 6
+"""Scenes in the pictures."""
+
+
+def evaluate(
+    pipeline: LazyDiffusionPipeline, shards: Path, out: Path, *, scenes: int = 64, bucket: int = 112, seed: int = 0
+) -> dict[str, object]:
+    """Write OUT/report.json, steps.png and guidance.png; gives the report.
+
+    `scenes`: how many; half of them with an object to paint, half with only background to continue.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    device = pipeline.device
+    config = pipeline.context_encoder.config
+    bank = load_bank(shards, side=128)
+    held_out = bank.subset(bank.held_out()).to(device)
+    captions = encode_captions(held_out, PromptEncoder().to(device), each=1)
+    generator = torch.Generator(device).manual_seed(seed)
+    maker = SceneMaker(held_out, config.window_tokens, config.overview_tokens, generator)
+    batch = maker.make(scenes, min(bucket, config.window_tokens**2))
+    text, mask = captions.draw(batch.sprites, generator)
+    model = LazyObjective(pipeline.context_encoder, pipeline.decoder, Objective())
+    default_steps, default_guidance = pipeline.config.default_steps, pipeline.config.default_guidance
+
+    def fill(steps: int, guidance: float) -> Tensor:
+        noise = torch.Generator(device).manual_seed(seed + 1)
+        return fill_scenes(model, batch, text, mask, steps=steps, guidance=guidance, generator=noise)
+
+    reference = fill(REFERENCE_STEPS, default_guidance)
+    by_steps, pictures = [], []
+    for steps in STEPS:
+        start = time.perf_counter()
+        filled = fill(steps, default_guidance)
+        seconds = time.perf_counter() - start
+        by_steps.append(
+            {
+                "steps": steps,
+                "distance_to_100_steps": _distance(filled, reference, batch),
+                "distance_to_truth": _distance(filled, batch.window, batch),
+                "seam": asdict(seam(filled, batch.hole)),
+                "seconds_per_fill": seconds / scenes,
+            }
+        )
+        pictures.append((f"{steps} steps", filled))
+    _sheet(batch, [*pictures, (f"{REFERENCE_STEPS} steps", reference)]).save(out / "steps.png")
+    by_guidance, pictures = [], []
+    for guidance in GUIDANCES:
+        filled = fill(default_steps, guidance)
+        by_guidance.append(
+            {
+                "guidance": guidance,
+                "distance_to_truth": _distance(filled, batch.window, batch),
+                "seam": asdict(seam(filled, batch.hole)),
+            }
+        )
+        pictures.append((f"guidance {guidance:g}", filled))
+    _sheet(batch, pictures).save(out / "guidance.png")
+
+    defaults = fill(default_steps, default_guidance)
+    background = batch.sprites < 0
+    report: dict[str, object] = {
+        "scenes": scenes,
+        "held_out_sprites": len(held_out),
+        "default_steps": default_steps,
+        "default_guidance": default_guidance,
+        "seam_real": asdict(seam(batch.window, batch.hole)),
+        "seam_fill": asdict(seam(defaults, batch.hole)),
+        "seam_background_real": asdict(seam(batch.window[background], batch.hole[background])),
+        "seam_background_fill": asdict(seam(defaults[background], batch.hole[background])),
+        "by_steps": by_steps,
+        "by_guidance": by_guidance,
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
+    return report
+
+
+def _distance(first: Tensor, second: Tensor, scenes: Scenes) -> float:
+    """Root mean square difference inside the holes, in 8-bit levels."""
+    weight = scenes.hole.float()
+    error = (first - second).square() * weight
+    return float((error.sum() / (3 * weight.sum())).sqrt()) * LEVELS
+
+
+def _sheet(scenes: Scenes, columns: list[tuple[str, Tensor]]) -> Image.Image:
+    """One row per scene with something to paint: the hole, a column per setting, the truth; titles on top."""
+    rows = (scenes.sprites >= 0).nonzero().flatten()[:SHOWN]
+    holed = torch.where(scenes.hole, torch.full_like(scenes.window, -0.4), scenes.window)
+    titled = [("canvas", holed), *columns, ("real", scenes.window)]
+    side, gap, head = scenes.window.shape[-1], 6, 18
+    sheet = Image.new("RGB", (len(titled) * (side + gap), head + len(rows) * (side + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, (title, pictures) in enumerate(titled):
+        draw.text((column * (side + gap) + 4, 3), title, fill="black")
+        for line, row in enumerate(rows.tolist()):
+            values = (pictures[row].permute(1, 2, 0).cpu().numpy() + 1) * 127.5
+            tile = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+            sheet.paste(tile, (column * (side + gap), head + line * (side + gap)))
+    return sheet

@@ -1,0 +1,251 @@
+"""The latent codec: tokens are patches of a VAE's latents, encoded and decoded only where the mask needs it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from lazydiffusion.errors import BadModel
+from lazydiffusion.geometry import Box
+from lazydiffusion.models import lazy_vae
+from lazydiffusion.models.codecs import Encoded
+from lazydiffusion.models.patches import gather, patchify, scatter, unpatchify
+
+STABLE_DIFFUSION_VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 1024,
+}
+"""AutoencoderKL's arguments for the VAE of Stable Diffusion 1 and 2 and of PixArt-alpha."""
+OVERVIEW_SHRINK = 4
+"""The overview is this many times narrower than the window: a sixteenth of the work."""
+DETAIL_MARGIN = 8
+"""Latents around the decoder's tokens that are encoded in detail as well; the overview's stand in for the others."""
+MERGE_REACH = 2
+"""Islands of tokens at most twice this many tokens apart are encoded, and decoded, as one box."""
+
+
+@dataclass
+class LatentSurroundings:
+    """What a lazy decode needs beside the tokens."""
+
+    latents: Float[Tensor, "1 c lh lw"]
+    """The window's, in detail near the tokens; scaled, as tokens are."""
+    sample: Float[Tensor, "1 c sh sw"]
+    """Latents whose full decode tells the normalisations' statistics."""
+    hidden: Bool[Tensor, "rows cols"]
+    """The tokens that have anything to decode; on the CPU."""
+    statistics: lazy_vae.NormStatistics | None = None
+    """Recorded at the first decode and shared by all variations."""
+
+
+class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Tokens are patches of patch x patch latents of an AutoencoderKL, encoded and decoded only where needed.
+
+    Encoding: the VAE's encoder sees the decoder's tokens with a margin in detail, and the whole window at a quarter of
+    its width. Decoding: the middle block runs on the whole latent grid, everything after it on the hidden tokens'
+    bounding boxes (one for each island of the mask), with the halo that makes it equal to the full decode there, given
+    the same statistics for the group normalisations (lazy_vae.py). These are recorded once per edit, at its first
+    decode: from a decode of the overview, or, with `whole_window`, of the window itself, which is then encoded in full
+    as well. Where the mask covers the whole window nothing is estimated.
+
+    `vae_config`: AutoencoderKL's arguments; its weights are saved with this model. Raises BadModel for a VAE that
+    cannot be run in parts.
+    """
+
+    @register_to_config
+    def __init__(self, patch: int = 2, vae_config: dict[str, Any] | None = None, whole_window: bool = False):
+        super().__init__()
+        self.patch = patch
+        self.whole_window = whole_window
+        self.vae = AutoencoderKL(**(vae_config or STABLE_DIFFUSION_VAE))
+        lazy_vae.check_local(self.vae)
+        if self.vae.config.latents_mean is not None:
+            raise BadModel("This VAE scales each latent channel by itself, which the latent codec does not know.")
+
+    @classmethod
+    def from_vae(cls, vae: AutoencoderKL, patch: int = 2, whole_window: bool = False) -> Self:
+        """A codec around a VAE that is loaded already; it is shared, not copied."""
+        settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+        with torch.device("meta"):
+            codec = cls(patch=patch, vae_config=settings, whole_window=whole_window)
+        codec.vae = vae
+        return codec
+
+    @property
+    def token_channels(self) -> int:
+        """Values per token."""
+        return int(self.patch * self.patch * self.vae.config.latent_channels)
+
+    @property
+    def latent_px(self) -> int:
+        """Side of a latent in working px."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def token_px(self) -> int:
+        """Side of a token in working px."""
+        return self.patch * self.latent_px
+
+    @torch.no_grad()
+    def encode(
+        self,
+        window: Float[Tensor, "1 3 h w"],
+        hole: Bool[Tensor, "1 1 h w"],
+        indices: Int64[Tensor, "1 k"],
+    ) -> Encoded:
+        """The window's tokens at `indices`. `window`: -1..1; `hole`: True where pixels are to be generated.
+
+        What the hole shows is replaced by the colours around it, so that the latents beside it know nothing of it. A
+        latent is known when none of its own px is hidden. Raises ValueError when a side of the window is no multiple
+        of token_px.
+        """
+        height, width = window.shape[-2:]
+        if height % self.token_px or width % self.token_px:
+            raise ValueError(
+                f"A window of {width} x {height} px cannot be cut into tokens of {self.token_px} px."
+            )
+        grid = height // self.token_px, width // self.token_px
+        visible = functional.max_pool2d(hole.float(), self.latent_px) == 0
+        keep = patchify(visible.expand(-1, self.vae.config.latent_channels, -1, -1), self.patch)
+        keep = gather(keep, indices)
+        picture = fill_hole(window, hole).to(self.vae.dtype)
+        latents, sample = self._latents(picture, _marked(indices[0], grid))
+        hidden = _marked(indices[0, ~keep[0].all(dim=-1)], grid)
+        tokens = gather(patchify(latents, self.patch), indices).to(window.dtype)
+        return Encoded(tokens, keep, indices, window, LatentSurroundings(latents, sample, hidden))
+
+    @torch.no_grad()
+    def decode(self, tokens: Float[Tensor, "b k d"], encoded: Encoded) -> Float[Tensor, "b 3 h w"]:
+        """The window with the hidden tokens' pixels in place, clamped to -1..1; one for each of B variations.
+
+        Variations are decoded one after the other: none depends on the others, and the memory is that of one. Tokens
+        of which every value is known are not decoded: the window has their pixels.
+        """
+        return torch.cat([self._decode_one(variation[None], encoded) for variation in tokens])
+
+    def _decode_one(self, tokens: Float[Tensor, "1 k d"], encoded: Encoded) -> Float[Tensor, "1 3 h w"]:
+        surroundings: LatentSurroundings = encoded.surroundings
+        picture = encoded.window.clone()
+        boxes = islands(surroundings.hidden)
+        if not boxes:
+            return picture.clamp(-1, 1)
+        known = patchify(surroundings.latents, self.patch)
+        filled = scatter(known, encoded.indices, tokens.to(known.dtype))
+        rows, cols = surroundings.hidden.shape
+        latents = self._unscaled(unpatchify(filled, (rows, cols), self.patch))
+        features = lazy_vae.decode_middle(self.vae, latents)
+        for box in boxes:
+            with nullcontext() if box == Box(0, 0, cols, rows) else self._norms(surroundings):
+                region = _region(box, self.token_px)
+                decoded = lazy_vae.run_layers(lazy_vae.decoder_layers(self.vae), features, region)
+            hidden = surroundings.hidden[box.slices()].to(picture.device)
+            hidden = hidden.repeat_interleave(self.token_px, 0).repeat_interleave(self.token_px, 1)
+            part = picture[(..., *region.slices())]
+            part.copy_(torch.where(hidden, decoded.to(part.dtype), part))
+        return picture.clamp(-1, 1)
+
+    def _latents(
+        self, picture: Float[Tensor, "1 3 h w"], asked: Bool[Tensor, "rows cols"]
+    ) -> tuple[Tensor, Tensor]:
+        """The window's latents, in detail near the tokens `asked` for; and those that stand for it in statistics."""
+        layers = lazy_vae.encoder_layers(self.vae)
+        rows, cols = (side * self.patch for side in asked.shape)
+        whole = Box(0, 0, cols, rows)
+        if self.whole_window:
+            latents = self._scaled(lazy_vae.run_layers(layers, picture, whole))
+            return latents, latents
+        coarse = -(-rows // OVERVIEW_SHRINK), -(-cols // OVERVIEW_SHRINK)
+        overview = functional.interpolate(
+            picture, size=(coarse[0] * self.latent_px, coarse[1] * self.latent_px), mode="area"
+        )
+        sample = self._scaled(lazy_vae.run_layers(layers, overview, Box(0, 0, coarse[1], coarse[0])))
+        latents = functional.interpolate(sample, size=(rows, cols), mode="bilinear")
+        for box in islands(asked):
+            detail = _region(box, self.patch, DETAIL_MARGIN).clip((cols, rows))
+            latents[(..., *detail.slices())] = self._scaled(lazy_vae.run_layers(layers, picture, detail))
+        return latents, sample
+
+    def _norms(self, surroundings: LatentSurroundings) -> AbstractContextManager[None]:
+        """The local layers' normalisations, with the statistics of the whole window."""
+        if surroundings.statistics is None:
+            features = lazy_vae.decode_middle(self.vae, self._unscaled(surroundings.sample))
+            height, width = (side * self.latent_px for side in surroundings.sample.shape[-2:])
+            with lazy_vae.recorded_norms() as surroundings.statistics:
+                lazy_vae.run_layers(lazy_vae.decoder_layers(self.vae), features, Box(0, 0, width, height))
+        return lazy_vae.given_norms(surroundings.statistics)
+
+    def _scaled(self, moments: Float[Tensor, "1 m h w"]) -> Float[Tensor, "1 c h w"]:
+        """The mean of the encoder's output, as diffusion models are given latents."""
+        config = self.vae.config
+        mean = moments[:, : config.latent_channels]
+        return (mean - (config.shift_factor or 0)) * config.scaling_factor
+
+    def _unscaled(self, latents: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c h w"]:
+        """The inverse of _scaled: what the VAE's decoder is given."""
+        return latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
+
+
+def fill_hole(
+    image: Float[Tensor, "1 3 h w"], hole: Bool[Tensor, "1 1 h w"]
+) -> Float[Tensor, "1 3 h w"]:
+    """The image with its hole filled smoothly with the colours around it; 0 where everything is hole.
+
+    Pull-push (Gortler et al., The Lumigraph, 1996, section 3.3.3): means of the known pixels at ever coarser scales,
+    interpolated where the finer scale knows nothing.
+    """
+    weight = (~hole).to(image.dtype)
+    return _pull_push(image * weight, weight)
+
+
+def _pull_push(total: Tensor, weight: Tensor) -> Tensor:
+    """`total`: sums of known colours, `weight`: how much of each pixel is known."""
+    mean = total / weight.clamp_min(1e-6)
+    if max(weight.shape[-2:]) == 1:
+        return mean
+    total, halved = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in (total, weight))
+    coarse = functional.interpolate(_pull_push(total, halved), size=weight.shape[-2:], mode="bilinear")
+    return torch.where(weight > 0, mean, coarse)
+
+
+def islands(marked: Bool[Tensor, "rows cols"], reach: int = MERGE_REACH) -> list[Box]:
+    """Boxes (in tokens) around the marked tokens: one for each group that lies more than 2 * reach from the others."""
+    if not marked.any():
+        return []
+    near = functional.max_pool2d(marked[None].float(), 2 * reach + 1, stride=1, padding=reach)[0]
+    labels = near * torch.arange(1, near.numel() + 1, device=near.device).view(near.shape)
+    while True:  # every token takes its group's largest label
+        spread = functional.max_pool2d(labels[None], 3, stride=1, padding=1)[0] * near
+        if torch.equal(spread, labels):
+            break
+        labels = spread
+    boxes = []
+    for label in labels[marked].unique():
+        ys, xs = torch.nonzero((labels == label) & marked, as_tuple=True)
+        top, left = int(ys.min()), int(xs.min())
+        boxes.append(Box(left, top, int(xs.max()) - left + 1, int(ys.max()) - top + 1))
+    return boxes
+
+
+def _marked(indices: Int64[Tensor, " k"], grid: tuple[int, int]) -> Bool[Tensor, "rows cols"]:
+    """True at the tokens of `indices`, on the CPU."""
+    marked = torch.zeros(grid[0] * grid[1], dtype=torch.bool)
+    marked[indices.cpu()] = True
+    return marked.view(grid)
+
+
+def _region(box: Box, side: int, margin: int = 0) -> Box:
+    """A box of tokens that are `side` wide, with a margin in the same unit."""
+    twice = 2 * margin
+    return Box(box.x * side - margin, box.y * side - margin, box.w * side + twice, box.h * side + twice)

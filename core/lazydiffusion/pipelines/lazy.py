@@ -1,0 +1,391 @@
+"""LazyDiffusionPipeline: called like an inpaint pipeline of diffusers, at a cost that follows the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from lazydiffusion import compose
+from lazydiffusion.errors import BadInput
+from lazydiffusion.geometry import PATCH, Box, EditPlan, plan
+from lazydiffusion.models import flow
+from lazydiffusion.models.codecs import Encoded, PixelCodec
+from lazydiffusion.models.context_encoder import ContextEncoder
+from lazydiffusion.models.extension import extend
+from lazydiffusion.models.latent_codec import LatentCodec
+from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
+from lazydiffusion.models.patches import gather, patchify
+from lazydiffusion.models.prompt_encoder import PromptEncoder
+from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
+from lazydiffusion.pipelines.sampling import Callback, Guidance, Known, denoise
+
+DRAWN_SHARE = 0.25
+"""A working px counts as drawn when at least this share of it is (thin lines survive a small scale)."""
+
+StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any]]
+"""(pipeline, step, time step, {"tokens": ...}) -> values to go on with, as in diffusers."""
+
+
+@dataclass
+class LazyDiffusionOutput(BaseOutput):  # type: ignore[misc]
+    """`images`: the canvas with each fill pasted in. `fills`: RGBA pixels (h, w, 4) inside `box` = (x, y, w, h)."""
+
+    images: list[Image.Image] | npt.NDArray[np.uint8]
+    fills: list[npt.NDArray[np.uint8]]
+    box: tuple[int, int, int, int]
+
+
+@dataclass
+class PreparedEdit:
+    """All that the variations of one edit share: made once, by `prepare`."""
+
+    plan: EditPlan
+    encoded: Encoded
+    context: Tensor
+    """(1, K, C)."""
+    conditional: Conditions
+    unconditional: Conditions | None
+    guidance: Guidance
+    steps: int
+    first_step: int
+    start: Tensor | None
+    """Clean tokens (1, K, D) to start from when strength is below 1."""
+
+
+class LazyDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Generative fill: the context encoder reads the canvas once, the decoder makes the masked tokens only.
+
+    `default_steps`, `default_guidance` and the guidance interval travel with the checkpoint.
+    """
+
+    model_cpu_offload_seq = "prompt_encoder->context_encoder->decoder->codec"
+    _callback_tensor_inputs = ["tokens"]
+
+    def __init__(
+        self,
+        prompt_encoder: PromptEncoder,
+        context_encoder: ContextEncoder,
+        decoder: LazyDecoder,
+        codec: PixelCodec | LatentCodec,
+        scheduler: FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler,
+        default_steps: int = 20,
+        default_guidance: float = 2.5,
+        guidance_low: float = 0.05,
+        guidance_high: float = 0.9,
+    ):
+        super().__init__()
+        self.register_modules(
+            prompt_encoder=prompt_encoder,
+            context_encoder=context_encoder,
+            decoder=decoder,
+            codec=codec,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            default_steps=default_steps,
+            default_guidance=default_guidance,
+            guidance_low=guidance_low,
+            guidance_high=guidance_high,
+        )
+        self._graphed: GraphedDecoder | None = None
+
+    def compile_blocks(self) -> None:
+        """Compile every transformer block (not the whole graph): seconds once per bucket, then faster steps."""
+        for block in [*self.context_encoder.blocks, *self.decoder.blocks]:
+            block.compile(dynamic=False)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] = "",
+        image: Image.Image | npt.NDArray[np.uint8] | None = None,
+        mask_image: Image.Image | npt.NDArray[Any] | None = None,
+        negative_prompt: str = "",
+        sketch_image: Image.Image | npt.NDArray[np.uint8] | None = None,
+        strength: float = 1.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("tokens",),
+    ) -> LazyDiffusionOutput | tuple[Any, ...]:
+        """Fill what the mask covers.
+
+        `image`: the canvas, RGB or (H, W, 3) uint8. `mask_image`: greyscale of the same size, 0 = keep (bit-exact),
+        anything above 0 is generated and pasted with that opacity. `sketch_image`: RGBA of the same size, drawn where
+        alpha > 0. `strength`: below 1, start from the sketch, or else from what the canvas shows under the mask. With
+        several prompts or `num_images_per_prompt`, fills are made one after the other: none depends on the others.
+        `generator`: one for all fills in turn, or one each. `output_type`: "pil" or "np" ((N, H, W, 3) uint8).
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        canvas, mask = _canvas_array(image), _mask_array(mask_image)
+        count = len(prompts) * num_images_per_prompt
+        if isinstance(generator, list) and len(generator) != count:
+            raise BadInput(
+                f"{len(generator)} generators were given for {count} fills; give one, or one for each."
+            )
+        if output_type not in ("pil", "np"):
+            raise BadInput(f'The output type is "{output_type}"; it must be "pil" or "np".')
+
+        def on_step(step: int, timestep: Tensor, tokens: Tensor) -> Tensor | None:
+            if callback_on_step_end is None:
+                return None
+            values = {"tokens": tokens} if "tokens" in callback_on_step_end_tensor_inputs else {}
+            return callback_on_step_end(self, step, timestep, values).get("tokens")
+
+        plan_ = self.plan(canvas, mask)
+        fills, edit = [], None
+        alpha = mask[plan_.fill_box.slices()]
+        with self.progress_bar(total=count) as bar:
+            for words in prompts:
+                edit = self.prepare(
+                    canvas, mask, words,
+                    plan=plan_, negative_prompt=negative_prompt, sketch=_sketch_array(sketch_image), strength=strength,
+                    steps=num_inference_steps, guidance=guidance_scale, context_from=edit,
+                )  # fmt: skip
+                for _ in range(num_images_per_prompt):
+                    own = generator[len(fills)] if isinstance(generator, list) else generator
+                    fills.append(compose.with_alpha(self.fill(edit, own, on_step), alpha))
+                    bar.update()
+        images: Any = [compose.paste(canvas, fill, plan_.fill_box) for fill in fills]
+        images = (
+            [Image.fromarray(picture) for picture in images] if output_type == "pil" else np.stack(images)
+        )
+        self.maybe_free_model_hooks()
+        box = plan_.fill_box
+        output = LazyDiffusionOutput(images=images, fills=fills, box=(box.x, box.y, box.w, box.h))
+        return output if return_dict else output.to_tuple()
+
+    def plan(self, canvas: npt.NDArray[np.uint8], mask: npt.NDArray[np.floating]) -> EditPlan:
+        """The edit's geometry, for this model's window and overview."""
+        config = self.context_encoder.config
+        return plan(
+            (canvas.shape[1], canvas.shape[0]),
+            mask,
+            window_tokens=config.window_tokens,
+            overview_tokens=config.overview_tokens,
+        )
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        canvas: npt.NDArray[np.uint8],
+        mask: npt.NDArray[np.floating],
+        prompt: str,
+        *,
+        plan: EditPlan | None = None,
+        negative_prompt: str = "",
+        sketch: npt.NDArray[np.uint8] | None = None,
+        strength: float = 1.0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        context_from: PreparedEdit | None = None,
+    ) -> PreparedEdit:
+        """Run the encoders, once for all variations. Canvas (H, W, 3) uint8, mask (H, W) 0..1, sketch (H, W, 4) uint8.
+
+        `context_from`: an edit of the same canvas and mask whose context is reused (only the prompt differs).
+        """
+        plan = plan or self.plan(canvas, mask)
+        if sketch is not None and sketch.shape[:2] != mask.shape:
+            raise BadInput(
+                f"The sketch is {sketch.shape[1]} x {sketch.shape[0]} px but the canvas is {mask.shape[1]} x "
+                f"{mask.shape[0]} px; they must be the same size."
+            )
+        if not 0 < strength <= 1:
+            raise BadInput(f"The strength is {strength:g}; it must be above 0 and at most 1.")
+        steps = steps or self.config.default_steps
+        scale = self.config.default_guidance if guidance is None else guidance
+        indices = torch.from_numpy(plan.indices)[None].to(self.device)
+        if context_from is None:
+            encoded, context = self._read_canvas(canvas, mask, plan, indices)
+        else:
+            encoded, context = context_from.encoded, context_from.context
+        positions = gather(torch.from_numpy(plan.window_positions)[None].to(self.device), indices)
+        drawn = self._read_sketch(sketch, plan, indices)
+
+        length = self.prompt_encoder.max_tokens
+        words = self._words(prompt, length)
+        conditional = self.decoder.prepare(context, *words, positions, drawn)
+        unconditional = None
+        if scale != 1:
+            other = (
+                self._words(negative_prompt, length)
+                if negative_prompt
+                else self.decoder.without_prompt(1, length)
+            )
+            unconditional = self.decoder.prepare(context, *other, positions, drawn)
+        first_step = 0
+        start = None
+        if strength < 1:
+            first_step = min(steps - 1, steps - max(1, round(steps * strength)))
+            start = self._starting_tokens(canvas, sketch, plan, encoded)
+        return PreparedEdit(
+            plan=plan,
+            encoded=encoded,
+            context=context,
+            conditional=conditional,
+            unconditional=unconditional,
+            guidance=Guidance(scale, self.config.guidance_low, self.config.guidance_high),
+            steps=steps,
+            first_step=first_step,
+            start=start,
+        )
+
+    @torch.no_grad()
+    def fill(
+        self,
+        edit: PreparedEdit,
+        generator: torch.Generator | None = None,
+        callback: Callback | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """One variation: the colours (h, w, 3) of the plan's fill box, at canvas resolution."""
+        encoded, plan = edit.encoded, edit.plan
+        noise = self._noise(plan, encoded.indices, generator)
+        self.scheduler.set_timesteps(edit.steps, device=self.device)
+        tokens = noise
+        if edit.start is not None:
+            level = float(self.scheduler.timesteps[edit.first_step]) / flow.STEPS_PER_SIGMA
+            sigma = torch.full((1, 1, 1), level, device=self.device)
+            tokens = flow.add_noise(edit.start, noise, sigma)
+        clean = torch.where(encoded.keep, encoded.tokens, torch.zeros_like(encoded.tokens)).float()
+        known = Known(clean, noise, encoded.keep)
+        tokens = denoise(
+            self.decoder,
+            self.scheduler,
+            tokens,
+            edit.conditional,
+            edit.unconditional,
+            edit.guidance,
+            known=known,
+            first_step=edit.first_step,
+            step=self._step(),
+            callback=callback,
+        )
+        tokens = known.impose(tokens, 0.0)
+        return compose.from_window(self._pixels(tokens, encoded), plan)
+
+    def preview(self, edit: PreparedEdit, tokens: Tensor) -> npt.NDArray[np.uint8]:
+        """What the tokens of a step show so far: the working window (h, w, 3)."""
+        return compose.to_bytes(self._pixels(tokens, edit.encoded))
+
+    def _read_canvas(
+        self, canvas: npt.NDArray[np.uint8], mask: npt.NDArray[np.floating], plan: EditPlan, indices: Tensor
+    ) -> tuple[Encoded, Tensor]:
+        """The codec's view of the window, and the context: one run of the encoder."""
+        window = compose.view(canvas, mask, plan.window, plan.working_size)
+        overview = compose.view(canvas, mask, Box(0, 0, *plan.canvas_size), plan.overview_size)
+        context = self.context_encoder(
+            self._seen(window),
+            self._seen(overview),
+            torch.from_numpy(plan.window_positions)[None].to(self.device),
+            torch.from_numpy(plan.overview_positions)[None].to(self.device),
+            indices,
+        )
+        colour = torch.from_numpy(window.colour).permute(2, 0, 1)[None].to(self.device)
+        hole = torch.from_numpy(window.hole)[None, None].to(self.device)
+        return self.codec.encode(colour, hole, indices), context
+
+    def _seen(self, view: compose.View) -> Tensor:
+        """A view as the encoder takes it: (1, 4, h, w), colours smoothly extended into the hole."""
+        colour = torch.from_numpy(view.colour).permute(2, 0, 1)[None].to(self.device)
+        hole = torch.from_numpy(view.hole)[None, None].to(self.device)
+        return torch.cat([extend(colour, hole), hole.float()], dim=1).to(self.context_encoder.dtype)
+
+    def _read_sketch(
+        self, sketch: npt.NDArray[np.uint8] | None, plan: EditPlan, indices: Tensor
+    ) -> Tensor | None:
+        """The sketch's patches at the decoder's tokens: colours -1..1 and 0 where nothing is drawn, and what is drawn."""
+        if sketch is None:
+            return None
+        blank = (sketch[..., 3] < 128).astype(np.float32)
+        view = compose.view(sketch[..., :3], blank, plan.window, plan.working_size)
+        inside = view.visible[..., None] > DRAWN_SHARE
+        values = np.concatenate([np.where(inside, view.colour, 0), inside], axis=-1, dtype=np.float32)
+        image = torch.from_numpy(values).permute(2, 0, 1)[None].to(self.device, self.decoder.dtype)
+        return gather(patchify(image, PATCH), indices)
+
+    def _starting_tokens(
+        self,
+        canvas: npt.NDArray[np.uint8],
+        sketch: npt.NDArray[np.uint8] | None,
+        plan: EditPlan,
+        encoded: Encoded,
+    ) -> Tensor:
+        """Clean tokens of the canvas with the sketch laid over it: what SDEdit starts from."""
+        if sketch is not None:
+            canvas = compose.paste(canvas, sketch, Box(0, 0, *plan.canvas_size))
+        view = compose.view(canvas, np.zeros(canvas.shape[:2], np.float32), plan.window, plan.working_size)
+        colour = torch.from_numpy(view.colour).permute(2, 0, 1)[None].to(self.device)
+        tokens: Tensor = self.codec.encode_picture(colour, encoded)
+        return tokens.float()
+
+    def _words(self, prompt: str, length: int) -> tuple[Tensor, Tensor]:
+        """The prompt's word states (1, L, T) and mask, padded to one length for all prompts."""
+        states, mask = self.prompt_encoder([prompt])
+        missing = length - states.shape[1]
+        states = torch.nn.functional.pad(states, (0, 0, 0, missing)).to(self.device, self.decoder.dtype)
+        return states, torch.nn.functional.pad(mask, (0, missing)).to(self.device)
+
+    def _noise(self, plan: EditPlan, indices: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Noise for the whole window, of which the tokens take theirs: a place's noise does not depend on the mask."""
+        rows, cols = plan.grid
+        device = generator.device if generator is not None else torch.device("cpu")
+        grid = torch.randn((1, rows * cols, self.codec.token_channels), generator=generator, device=device)
+        return gather(grid.to(self.device), indices)
+
+    def _pixels(self, tokens: Tensor, encoded: Encoded) -> npt.NDArray[np.float32]:
+        """Decoded window (h, w, 3), -1..1."""
+        window = self.codec.decode(tokens.to(self.codec.dtype), encoded)[0]
+        return np.asarray(window.permute(1, 2, 0).float().cpu().numpy())
+
+    def _step(self) -> Any:
+        """The decoder's step; as CUDA graphs on a CUDA device."""
+        if self.device.type != "cuda":
+            return self.decoder.step
+        if self._graphed is None or self._graphed.decoder is not self.decoder:
+            self._graphed = GraphedDecoder(self.decoder)
+        return self._graphed
+
+
+def _canvas_array(image: Any) -> npt.NDArray[np.uint8]:
+    if image is None:
+        raise BadInput("There is no image: give the canvas as `image`.")
+    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise BadInput(
+            f"The image is an array of {array.dtype} {array.shape}; it must be uint8 (height, width, 3)."
+        )
+    return array
+
+
+def _mask_array(mask: Any) -> npt.NDArray[np.float32]:
+    if mask is None:
+        raise BadInput("There is no mask: give `mask_image`, above 0 where the picture should be generated.")
+    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
+    if array.ndim != 2:
+        raise BadInput(f"The mask is an array of shape {array.shape}; it must be (height, width).")
+    scale = 255 if array.dtype == np.uint8 else 1
+    return np.clip(array.astype(np.float32) / scale, 0, 1)
+
+
+def _sketch_array(sketch: Any) -> npt.NDArray[np.uint8] | None:
+    if sketch is None:
+        return None
+    array = np.asarray(sketch.convert("RGBA") if isinstance(sketch, Image.Image) else sketch)
+    if array.ndim != 3 or array.shape[2] != 4 or array.dtype != np.uint8:
+        raise BadInput(
+            f"The sketch is an array of {array.dtype} {array.shape}; it must be uint8 (height, width, 4)."
+        )
+    return array

@@ -1,0 +1,103 @@
+"""Random holes: all kinds of them, never empty, over what is to be painted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lazydiffusion.training import masks
+from lazydiffusion.training.masks import COARSE, FURTHEST, KINDS, random_holes
+
+pytestmark = pytest.mark.unit
+SIDE = 64
+
+
+def objects(count: int = 64) -> Tensor:
+    """Soft discs of different sizes at different places, (count, 64, 64)."""
+    generator = torch.Generator().manual_seed(0)
+    centre = 14 + 36 * torch.rand(count, 2, generator=generator)
+    radius = 3 + 9 * torch.rand(count, generator=generator)
+    line = torch.arange(SIDE) + 0.5
+    y, x = line[:, None] - centre[:, 0, None, None], line[None, :] - centre[:, 1, None, None]
+    return (radius[:, None, None] - torch.hypot(y, x)).clamp(0, 1)
+
+
+def holes(alpha: Tensor, kind: str, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> Tensor:
+    """Holes of one kind only."""
+    monkeypatch.setattr(masks, "KIND_WEIGHTS", tuple(float(name == kind) for name in KINDS))
+    return random_holes(alpha, torch.Generator().manual_seed(seed))
+
+
+def share_covered(hole: Tensor, alpha: Tensor) -> Tensor:
+    return (hole * alpha).sum((1, 2)) / alpha.sum((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "on_average"),
+    [("outline", 0.995, 0.999), ("ellipse", 0.95, 0.98), ("box", 0.995, 0.999), ("strokes", 0, 0.5)],
+)
+def test_a_hole_covers_its_object(
+    kind: str, least: float, on_average: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = objects()
+    hole = holes(alpha, kind, monkeypatch)
+
+    assert hole.dtype == torch.bool
+    assert hole.shape == alpha.shape
+    assert hole.any(2).any(1).all()
+    covered = share_covered(hole, alpha)
+    assert covered.min() >= least
+    assert covered.mean() >= on_average
+    assert (covered > 0).all()
+    assert (~hole).any(2).any(1).all()  # small objects: something is left to see
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hole_stays_near_its_object(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = objects()
+    hole = holes(alpha, kind, monkeypatch)
+    # In each direction an outline's distance, or a box's margin and an ellipse's excess, and the coarse grid's own px.
+    reach = (FURTHEST + 2) * COARSE
+    near = torch.nn.functional.max_pool2d((alpha > 0)[:, None].float(), 2 * reach + 1, 1, reach)[:, 0] > 0
+
+    assert not (hole & ~near).any()
+
+
+def test_holes_are_made_of_coarse_px_but_an_outline_keeps_the_objects_own() -> None:
+    alpha = objects(8)
+    hole = random_holes(alpha, torch.Generator().manual_seed(1))
+    blocks = hole.unfold(1, COARSE, COARSE).unfold(2, COARSE, COARSE).flatten(3)
+    whole = blocks.all(-1) | ~blocks.any(-1)
+    fine = (alpha > 0.02).unfold(1, COARSE, COARSE).unfold(2, COARSE, COARSE).flatten(3).any(-1)
+
+    assert (whole | fine).all()
+
+
+def test_kinds_come_as_often_as_their_weights_say() -> None:
+    """Over a slanted line only a box is a filled rectangle."""
+    alpha = torch.zeros(SIDE, SIDE)
+    alpha[torch.arange(15, 45), torch.arange(15, 45)] = 1
+    alpha = alpha.expand(600, -1, -1)
+    hole = random_holes(alpha, torch.Generator().manual_seed(2))
+    ys, xs = hole.any(2).sum(1), hole.any(1).sum(1)
+    boxes = (hole.sum((1, 2)) == ys * xs).float().mean()
+
+    assert boxes == pytest.approx(0.2, abs=0.05)
+
+
+def test_the_same_generator_makes_the_same_holes() -> None:
+    alpha = objects(8)
+    first, again, other = (random_holes(alpha, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_an_object_at_the_windows_border_gets_a_hole_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = torch.zeros(8, SIDE, SIDE)
+    alpha[:, :3, -3:] = 1
+    for kind in KINDS:
+        hole = holes(alpha, kind, monkeypatch)
+        assert hole.any(2).any(1).all(), kind
+        assert not hole[:, SIDE // 2 + 8 :].any()

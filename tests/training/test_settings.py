@@ -1,0 +1,115 @@
+"""A training run's settings: read from TOML, and everything that is wrong with them said before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lazydiffusion.errors import BadInput
+from lazydiffusion.training.settings import Settings, load_settings
+
+pytestmark = pytest.mark.unit
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf8")
+    return path
+
+
+def toml(settings: Settings) -> str:
+    """The settings as TOML: JSON writes numbers, strings, booleans and lists as TOML does."""
+    plain, tables = [], []
+    for name, value in dataclasses.asdict(settings).items():
+        if isinstance(value, dict):
+            tables += [f"[{name}]", *(f"{key} = {json.dumps(item)}" for key, item in value.items())]
+        else:
+            plain.append(f"{name} = {json.dumps(value)}")
+    return "\n".join(plain + tables)
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_settings(written(tmp_path, "")) == Settings()
+
+
+def test_settings_survive_a_file(tmp_path: Path) -> None:
+    settings = Settings(
+        encoder={"channels": 32, "rotary_base": 50.0},
+        decoder={"context_channels": 32, "prediction": "velocity"},
+        compile=False,
+        seed=3,
+    )
+    settings = dataclasses.replace(
+        settings,
+        data=dataclasses.replace(
+            settings.data, shards="elsewhere", buckets=(8, 16), bucket_weights=(1.0, 3.0)
+        ),
+        optimiser=dataclasses.replace(settings.optimiser, minutes=0.5, muon=False),
+        output=dataclasses.replace(settings.output, folder="out", samples=4),
+    )
+
+    assert load_settings(written(tmp_path, toml(settings))) == settings
+
+
+def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, "[optimiser]\nclip = 2\n[data]\nbucket_weights = [1, 2, 3]"))
+
+    assert settings.optimiser.clip == 2.0
+    assert settings.data.bucket_weights == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sed = 1", "unknown setting `sed`; known here are compile, data, decoder"),
+        ("[optimiser]\nbach = 1", r"\[optimiser\]: unknown setting `bach`; known here are adamw_rate, batch"),
+        ("[optimiser]\nbatch = 'many'", "`batch` is 'many'; it must be of type int"),
+        ("[optimiser]\nbatch = 1.5", "`batch` is 1.5; it must be of type int"),
+        ("[optimiser]\nbatch = true", "`batch` is True; it must be of type int"),
+        ("[optimiser]\nclip = true", "`clip` is True; it must be of type float"),
+        ("compile = 1", "`compile` is 1; it must be of type bool"),
+        ("optimiser = 3", r"`optimiser` must be a table, written \[optimiser\]"),
+        ("encoder = 3", r"`encoder` must be a table, written \[encoder\]"),
+        ("[data]\nbuckets = 28", "`buckets` must be a list with at least one entry"),
+        ("[data]\nbuckets = []", "`buckets` must be a list with at least one entry"),
+        (
+            "[data]\nbuckets = ['28']\nbucket_weights = [1]",
+            "an entry of `buckets` is '28'; it must be of type int",
+        ),
+        ("[data]\nbuckets = [28.5, 3, 4]", "an entry of `buckets` is 28.5; it must be of type int"),
+        ("[data]\nbuckets = [28]", "`buckets` and `bucket_weights` must have the same length"),
+        (
+            "[data]\nwindow_tokens = 8",
+            "a bucket of 112 tokens is larger than the window of 8 x 8 tokens",
+        ),
+        ("seed = ", "are not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_file_and_the_setting(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+
+    with pytest.raises(BadInput, match=message) as refusal:
+        load_settings(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"run.toml cannot be read: No such file or directory"):
+        load_settings(tmp_path / "run.toml")
+    with pytest.raises(BadInput, match="cannot be read: Is a directory"):
+        load_settings(tmp_path)
+    (tmp_path / "run.toml").write_bytes(b"seed = '\xff'")
+    with pytest.raises(BadInput, match="are not valid TOML"):
+        load_settings(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_projects_own_settings_are_valid(config: Path) -> None:
+    settings: Any = load_settings(config)
+
+    assert settings.data.buckets
