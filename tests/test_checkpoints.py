@@ -74,7 +74,7 @@ def test_the_users_folder_is_searched_by_name(folder: Path, monkeypatch: pytest.
 
 
 def test_a_name_that_nothing_has_lists_what_there_is() -> None:
-    with pytest.raises(BadModel, match="no model 'nothing'.*clipart"):
+    with pytest.raises(BadModel, match=r"no model 'nothing'.*clipart"):
         checkpoints.locate("nothing")
 
 

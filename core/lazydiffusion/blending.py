@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import Box
 
-MARGIN = 2
-"""Canvas px around the fill that OpenCV needs as a boundary."""
+EROSION = 3
+"""seamlessClone shrinks its mask by so many px before it solves; it is given one that much larger."""
+MARGIN = EROSION + 3
+"""Px around the fill that OpenCV is given: the boundary values come from there."""
 
 
 def poisson(
@@ -26,24 +30,41 @@ def poisson(
     try:
         import cv2
     except ImportError as error:
-        raise BadInput("Blending needs OpenCV: install it with `pip install lazydiffusion[blend]`.") from error
+        raise BadInput(
+            "Blending needs OpenCV: install it with `pip install lazydiffusion[blend]`."
+        ) from error
     height, width = canvas.shape[:2]
     around = Box(box.x - MARGIN, box.y - MARGIN, box.w + 2 * MARGIN, box.h + 2 * MARGIN)
     inside = around.clip((width, height))
     hidden = mask[inside.slices()] > 0
     if hidden.all():
         return fill
-    target = canvas[inside.slices()].copy()
-    source = target.copy()
+    target = canvas[inside.slices()]
+    source = np.zeros_like(target)
     y, x = box.y - inside.y, box.x - inside.x
     source[y : y + box.h, x : x + box.w] = fill
-    # A margin of the source's own pixels, so that the mask never touches the border of what OpenCV is given.
+    # Outside the mask the fill goes on as it ends, and where the mask meets the canvas's edge, so does the canvas with
+    # the fill: the source then has no step of its own at the border that OpenCV would keep.
+    source = source[_nearest(cv2, hidden)]
+    target = np.where(hidden[..., None], source, target)
     past = ((MARGIN, MARGIN), (MARGIN, MARGIN))
-    source = np.pad(np.where(hidden[..., None], source, target), (*past, (0, 0)), mode="edge")
-    target = np.pad(np.where(hidden[..., None], source[MARGIN:-MARGIN, MARGIN:-MARGIN], target), (*past, (0, 0)), mode="edge")
-    stencil = np.pad(hidden.astype(np.uint8) * 255, past)
+    source, target = (np.pad(picture, (*past, (0, 0)), mode="edge") for picture in (source, target))
+    stencil = np.pad(hidden, past, mode="edge").astype(np.uint8) * 255
+    stencil = cv2.dilate(stencil, np.ones((3, 3), np.uint8), iterations=EROSION)
+    stencil[[0, -1]], stencil[:, [0, -1]] = 0, 0
     rows, cols = np.flatnonzero(stencil.any(axis=1)), np.flatnonzero(stencil.any(axis=0))
     centre = (int(cols[0] + cols[-1] + 1) // 2, int(rows[0] + rows[-1] + 1) // 2)
     mixed = cv2.seamlessClone(source, target, stencil, centre, cv2.NORMAL_CLONE)
     mixed = mixed[MARGIN:-MARGIN, MARGIN:-MARGIN]
     return np.asarray(mixed[y : y + box.h, x : x + box.w], dtype=np.uint8)
+
+
+def _nearest(cv2: Any, hidden: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """For each pixel, the row and the column of the nearest hidden one."""
+    _, labels = cv2.distanceTransformWithLabels(
+        (~hidden).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    rows, cols = np.nonzero(hidden)
+    row_of, col_of = (np.zeros(labels.max() + 1, dtype=np.intp) for _ in range(2))
+    row_of[labels[rows, cols]], col_of[labels[rows, cols]] = rows, cols
+    return row_of[labels], col_of[labels]

@@ -62,9 +62,7 @@ def main(
 @app.command()
 def fill(
     canvas: Annotated[Path, typer.Argument(help="The picture.")],
-    mask: Annotated[
-        Path, typer.Option(help="Picture of the same size; generate where it is not black.")
-    ],
+    mask: Annotated[Path, typer.Option(help="Picture of the same size; generate where it is not black.")],
     out: Annotated[Path, typer.Option(help="The result; OUT-1, OUT-2, ... with --variations.")],
     prompt: Annotated[str, typer.Option(help="What to paint; empty continues what is around.")] = "",
     layer: Annotated[
@@ -77,7 +75,9 @@ def fill(
     strength: Annotated[
         float, typer.Option(help="Below 1: start from the sketch, or from what is under the mask.")
     ] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same fill; random by default.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same fill; random by default.")
+    ] = None,
     steps: Steps = None,
     guidance: Guidance = None,
     variations: Annotated[int, typer.Option(help="How many fills to make.")] = 1,
@@ -169,9 +169,9 @@ def export(
 @app.command()
 def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the report and its pictures.")],
-    shards: Annotated[Path, typer.Option(help="Folder of the training set; only its held-out part is used.")] = Path(
-        "data/clipart"
-    ),
+    shards: Annotated[
+        Path, typer.Option(help="Folder of the training set; only its held-out part is used.")
+    ] = Path("data/clipart"),
     scenes: Annotated[int, typer.Option(help="How many held-out scenes.")] = 64,
     model: Model = "clipart",
     device: Device = "auto",

@@ -1,4 +1,4 @@
-"""Between the canvas and the window: resampling with the hidden pixels left out, and pasting fills back (numpy, Pillow)."""
+"""Between canvas and window: resampling without the hidden pixels, and pasting fills back (numpy, Pillow)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def to_bytes(pixels: Floats) -> Pixels:
 
 
 def with_alpha(fill: Pixels, alpha: npt.NDArray[np.floating]) -> Pixels:
-    """A fill (h, w, 4): its colours (h, w, 3) and the mask (h, w) inside its box, 0..1; never 0 where the mask is not."""
+    """A fill (h, w, 4) of its colours (h, w, 3) and the mask (h, w) in its box, 0..1; above 0 wherever the mask is."""
     opacity = np.rint(alpha * 255).clip(0, 255)
     opacity = np.where((alpha > 0) & (opacity == 0), 1, opacity).astype(np.uint8)
     return np.concatenate(

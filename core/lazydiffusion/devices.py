@@ -34,5 +34,7 @@ def choose_device(name: str = "auto") -> Choice:
         else "PyTorch finds no CUDA GPU (is the driver installed?)"
     )
     if name == "cuda":
-        raise BadInput(f"CUDA cannot be used: {reason}. Use --device cpu, or install a CUDA build of PyTorch.")
+        raise BadInput(
+            f"CUDA cannot be used: {reason}. Use --device cpu, or install a CUDA build of PyTorch."
+        )
     return Choice(torch.device("cpu"), torch.float32, reason)

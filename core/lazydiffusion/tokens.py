@@ -28,7 +28,7 @@ def hidden_tokens(mask: npt.NDArray[np.floating], token_px: int, rows: int, cols
         )
     padded = np.zeros((rows * token_px, cols * token_px), dtype=bool)
     padded[:height, :width] = mask > 0
-    return padded.reshape(rows, token_px, cols, token_px).any(axis=(1, 3))
+    return np.asarray(padded.reshape(rows, token_px, cols, token_px).any(axis=(1, 3)))
 
 
 def bucket(count: int, total: int) -> int:
@@ -43,7 +43,7 @@ def bucket(count: int, total: int) -> int:
         )
     if count <= SMALLEST_BUCKET:
         return min(SMALLEST_BUCKET, total)
-    step = max(1, 2 ** ((count - 1).bit_length() - 1) // BUCKETS_PER_OCTAVE)
+    step: int = max(1, (1 << ((count - 1).bit_length() - 1)) // BUCKETS_PER_OCTAVE)
     return min(-(-count // step) * step, total)
 
 
@@ -83,4 +83,4 @@ def compress(offset: npt.NDArray[np.floating], half: float) -> npt.NDArray[np.fl
     """
     ratio = np.abs(offset) / half
     beyond = 1.0 + np.log(np.maximum(ratio, 1.0))
-    return (np.sign(offset) * half * np.where(ratio <= 1.0, ratio, beyond)).astype(np.float32)
+    return np.asarray(np.sign(offset) * half * np.where(ratio <= 1.0, ratio, beyond), dtype=np.float32)

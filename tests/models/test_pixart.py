@@ -62,7 +62,10 @@ def noise_by_pixart(
 
 
 def noise_by_decoder(
-    decoder: LazyDecoder, example: dict[str, Tensor], context: Tensor | None = None, order: Tensor | None = None
+    decoder: LazyDecoder,
+    example: dict[str, Tensor],
+    context: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> Tensor:
     """The prediction for every token, or for those of `order`, as tokens."""
     rows, cols = (side // 2 for side in example["latents"].shape[-2:])
@@ -78,7 +81,9 @@ def noise_by_decoder(
 
 @pytest.mark.parametrize("sample_size", [8, 16])
 @pytest.mark.parametrize("interpolation_scale", [None, 2])
-def test_given_all_tokens_it_predicts_pixarts_noise(sample_size: int, interpolation_scale: int | None) -> None:
+def test_given_all_tokens_it_predicts_pixarts_noise(
+    sample_size: int, interpolation_scale: int | None
+) -> None:
     transformer = tiny_pixart(sample_size=sample_size, interpolation_scale=interpolation_scale)
     inputs = example(sample_size)
     decoder = decoder_from_pixart(transformer, CONTEXT_CHANNELS)

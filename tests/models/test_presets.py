@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lazydiffusion.models.codecs import LatentCodec, PixelCodec
+from lazydiffusion.models.codecs import PixelCodec
 from lazydiffusion.models.context_encoder import ContextEncoder
+from lazydiffusion.models.latent_codec import LatentCodec
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.presets import EMBEDDED, PAPER, build
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 from PIL import Image
+from tests.checkpoint_files import tiny_pipeline
 
 from lazydiffusion.errors import BadInput
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
-from tests.checkpoint_files import tiny_pipeline
 
 pytestmark = pytest.mark.integration
 
@@ -128,7 +128,9 @@ def test_words_guidance_negative_prompt_and_sketch_each_change_the_fill(
         {"num_inference_steps": 5},
     ]
     fills = [
-        pipeline(**{"prompt": "a cat", "image": canvas, "mask_image": mask, "generator": seeded(0), **variant}).fills[0]
+        pipeline(
+            **{"prompt": "a cat", "image": canvas, "mask_image": mask, "generator": seeded(0), **variant}
+        ).fills[0]
         for variant in variants
     ]
     for i, first in enumerate(fills):
@@ -136,15 +138,15 @@ def test_words_guidance_negative_prompt_and_sketch_each_change_the_fill(
             assert not np.array_equal(first, second)
 
 
-def test_a_low_strength_stays_near_the_canvas(
-    pipeline: LazyDiffusionPipeline, mask: Image.Image
-) -> None:
+def test_a_low_strength_stays_near_the_canvas(pipeline: LazyDiffusionPipeline, mask: Image.Image) -> None:
     canvas = Image.new("RGB", (320, 200), (200, 40, 40))
     canvas.paste((40, 200, 40), (110, 80, 150, 110))
     hidden = np.asarray(mask) > 0
 
     def distance(strength: float) -> float:
-        out = pipeline("", image=canvas, mask_image=mask, strength=strength, num_inference_steps=20, generator=seeded(0))
+        out = pipeline(
+            "", image=canvas, mask_image=mask, strength=strength, num_inference_steps=20, generator=seeded(0)
+        )
         return float(np.abs(np.asarray(out.images[0]).astype(int) - np.asarray(canvas))[hidden].mean())
 
     assert distance(0.05) < 0.7 * distance(1.0)
@@ -170,7 +172,9 @@ def test_the_callback_sees_every_step_may_change_the_tokens_and_may_stop(
         seen.append(step)
         return {"tokens": torch.zeros_like(values["tokens"])} if step == 3 else {}
 
-    flat = pipeline("a cat", image=canvas, mask_image=mask, num_inference_steps=4, callback_on_step_end=watch).fills[0]
+    flat = pipeline(
+        "a cat", image=canvas, mask_image=mask, num_inference_steps=4, callback_on_step_end=watch
+    ).fills[0]
     assert seen == [0, 1, 2, 3]
     assert flat[..., :3].std() < 40  # tokens of zeros are the smooth extension of a noisy canvas: nearly grey
 
@@ -186,9 +190,13 @@ def test_the_callback_sees_every_step_may_change_the_tokens_and_may_stop(
 
 def test_another_flow_matching_scheduler_does_the_stepping(canvas: Image.Image, mask: Image.Image) -> None:
     pipeline = tiny_pipeline()
-    euler = pipeline("a cat", image=canvas, mask_image=mask, num_inference_steps=6, generator=seeded(0)).fills[0]
+    euler = pipeline(
+        "a cat", image=canvas, mask_image=mask, num_inference_steps=6, generator=seeded(0)
+    ).fills[0]
     pipeline.scheduler = FlowMatchHeunDiscreteScheduler()
-    heun = pipeline("a cat", image=canvas, mask_image=mask, num_inference_steps=6, generator=seeded(0)).fills[0]
+    heun = pipeline("a cat", image=canvas, mask_image=mask, num_inference_steps=6, generator=seeded(0)).fills[
+        0
+    ]
     assert heun.shape == euler.shape
     assert not np.array_equal(heun, euler)
 
@@ -201,7 +209,9 @@ def test_a_place_has_the_same_noise_under_any_mask(pipeline: LazyDiffusionPipeli
         mask[:64, :width] = 1
         plan = pipeline.plan(canvas, mask)
         indices = torch.from_numpy(plan.indices)[None]
-        noises.append(dict(zip(plan.indices.tolist(), pipeline._noise(plan, indices, seeded(0))[0], strict=True)))
+        noises.append(
+            dict(zip(plan.indices.tolist(), pipeline._noise(plan, indices, seeded(0))[0], strict=True))
+        )
     shared = set(noises[0]) & set(noises[1])
     assert len(shared) >= 16
     assert all(torch.equal(noises[0][index], noises[1][index]) for index in shared)

@@ -21,7 +21,10 @@ def clipart(out: Path, work: Path | None) -> None:
             f"Building the data needs {error.name}: install it with `pip install lazydiffusion[train]`."
         ) from error
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory() as temporary, Progress(console=console, disable=not console.is_terminal) as bar:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Progress(console=console, disable=not console.is_terminal) as bar,
+    ):
         task = bar.add_task("", total=None)
 
         def progress(stage: str, done: int, total: int) -> None:

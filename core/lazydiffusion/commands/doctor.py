@@ -30,7 +30,11 @@ class Finding:
 
 def run(as_json: bool) -> bool:
     """Print the findings; True when all are good."""
-    findings = [finding for check in (_versions, _packages, _device, _models, _text_encoder, _disk) for finding in _try(check)]
+    findings = [
+        finding
+        for check in (_versions, _packages, _device, _models, _text_encoder, _disk)
+        for finding in _try(check)
+    ]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -76,7 +80,9 @@ def _packages() -> Iterator[Finding]:
         try:
             found = version(requirement.name)
         except PackageNotFoundError:
-            yield Finding(requirement.name, False, "not installed", f"Install it: `pip install '{requirement}'`.")
+            yield Finding(
+                requirement.name, False, "not installed", f"Install it: `pip install '{requirement}'`."
+            )
             continue
         good = requirement.specifier.contains(found, prereleases=True)
         remedy = "" if good else f"Install a version that fits: `pip install '{requirement}'`."
@@ -104,7 +110,9 @@ def _device() -> Iterator[Finding]:
 def _models() -> Iterator[Finding]:
     folders = {checkpoint.name: checkpoint for checkpoint in checkpoints.available()}
     if checkpoints.EMBEDDED not in folders:
-        yield Finding("model clipart", False, "the embedded checkpoint is missing", "Reinstall lazydiffusion.")
+        yield Finding(
+            "model clipart", False, "the embedded checkpoint is missing", "Reinstall lazydiffusion."
+        )
     for name, checkpoint in folders.items():
         try:
             checkpoints.verify(checkpoint.folder, required=checkpoint.embedded)
@@ -127,5 +135,8 @@ def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     good = free >= NEEDED_DISK
     yield Finding(
-        "disk", good, f"{free / 1e9:.1f} GB free at {existing}", "" if good else "Free some space on this disk."
+        "disk",
+        good,
+        f"{free / 1e9:.1f} GB free at {existing}",
+        "" if good else "Free some space on this disk.",
     )

@@ -21,7 +21,9 @@ def run(weights: Path, out: Path, steps: int, guidance: float) -> None:
 
     for part in ("context_encoder", "decoder"):
         if not (weights / part / "config.json").is_file():
-            raise BadModel(f"{weights} holds no trained weights: {weights / part} is missing. Give a run's `ema` folder.")
+            raise BadModel(
+                f"{weights} holds no trained weights: {weights / part} is missing. Give a run's `ema` folder."
+            )
     pipeline = LazyDiffusionPipeline(
         prompt_encoder=PromptEncoder(),
         context_encoder=ContextEncoder.from_pretrained(weights / "context_encoder", dtype=torch.bfloat16),

@@ -107,7 +107,9 @@ def _targets(files: Files, variations: int) -> tuple[list[Path], list[Path]]:
     inputs = {p.resolve() for p in (files.mask, files.sketch) if p is not None}
     for path in [*outs, *layers]:
         if path.resolve() in inputs:
-            raise BadInput(f"{path} would be written over, but it is one of the pictures read; choose another name.")
+            raise BadInput(
+                f"{path} would be written over, but it is one of the pictures read; choose another name."
+            )
     if {p.resolve() for p in outs} & {p.resolve() for p in layers}:
         raise BadInput(f"OUT and LAYER are both {files.out}; choose two names.")
     return outs, layers
@@ -152,5 +154,9 @@ def _describe(summary: dict[str, Any], outs: list[Path], console: Console) -> No
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     parts = [f"{stage} {ms / 1000:.2f} s" for stage, ms in summary["ms"].items() if stage != "total"]
-    console.print(f"Time: {', '.join(parts)}; in all {summary['ms']['total'] / 1000:.2f} s.", highlight=False, soft_wrap=True)
+    console.print(
+        f"Time: {', '.join(parts)}; in all {summary['ms']['total'] / 1000:.2f} s.",
+        highlight=False,
+        soft_wrap=True,
+    )
     sys.stderr.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +14,7 @@ from lazydiffusion.errors import BadModel
 
 def run(as_json: bool) -> None:
     """Print name, size, state and folder of each."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for checkpoint in checkpoints.available():
         try:
             checkpoints.verify(checkpoint.folder, required=checkpoint.embedded)
@@ -39,4 +40,6 @@ def run(as_json: bool) -> None:
         table.add_row(str(row["name"]), f"{row['bytes'] / 1e6:.0f} MB", str(row["state"]), str(row["folder"]))
     console = Console()
     console.print(table)
-    console.print(f"Your own models are found by name in {checkpoints.user_folder()}.", highlight=False, soft_wrap=True)
+    console.print(
+        f"Your own models are found by name in {checkpoints.user_folder()}.", highlight=False, soft_wrap=True
+    )

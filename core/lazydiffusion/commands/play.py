@@ -1,12 +1,12 @@
 """`lazydiffusion play`: a picture made edit by edit, as a TOML script says.
 
-    canvas = "start.png"          # or: size = [512, 512] and background = "#ffffff"
-    seed = 7                      # of the first edit; the next ones count on
+canvas = "start.png"          # or: size = [512, 512] and background = "#ffffff"
+seed = 7                      # of the first edit; the next ones count on
 
-    [[edit]]
-    prompt = "a red house"
-    box = [40, 60, 200, 200]      # or: ellipse = [x, y, w, h], or: mask = "house.png" (paths: from the script's folder)
-    # negative, seed, steps, guidance, feather, grow, sketch, strength: as in `lazydiffusion fill`
+[[edit]]
+prompt = "a red house"
+box = [40, 60, 200, 200]      # or: ellipse = [x, y, w, h], or: mask = "house.png" (paths: from the script's folder)
+# negative, seed, steps, guidance, feather, grow, sketch, strength: as in `lazydiffusion fill`
 """
 
 from __future__ import annotations
@@ -35,12 +35,16 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
     plan = _read(script)
     canvas = _canvas(plan, script.parent)
     size = (canvas.shape[1], canvas.shape[0])
-    edits = [_edit(values, number, size, script.parent, plan, model) for number, values in enumerate(plan["edit"])]
+    edits = [
+        _edit(values, number, size, script.parent, plan, model) for number, values in enumerate(plan["edit"])
+    ]
     names = [out / f"{number + 1:02d}.png" for number in range(len(edits))]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotWrite(f"The folder {out} cannot be made: {error.strerror}. Choose another --out.") from error
+        raise CannotWrite(
+            f"The folder {out} cannot be made: {error.strerror}. Choose another --out."
+        ) from error
     check_writable(names[0])
 
     from lazydiffusion.devices import choose_device
@@ -101,7 +105,9 @@ def _edit(
     where = f"edit {number + 1}"
     unknown = sorted(set(values) - SETTINGS - {*SHAPES, "sketch"})
     if unknown:
-        raise BadInput(f"{where}: unknown key `{unknown[0]}`; known are {', '.join(sorted(SETTINGS | {*SHAPES, 'sketch'}))}.")
+        raise BadInput(
+            f"{where}: unknown key `{unknown[0]}`; known are {', '.join(sorted(SETTINGS | {*SHAPES, 'sketch'}))}."
+        )
     shapes = [shape for shape in SHAPES if shape in values]
     if len(shapes) != 1:
         raise BadInput(f"{where} needs exactly one of mask, box and ellipse; it has {len(shapes)}.")
@@ -128,7 +134,7 @@ def _shape(kind: str, box: Any, size: tuple[int, int], where: str) -> npt.NDArra
     if w > 0 and h > 0:
         draw = ImageDraw.Draw(image)
         (draw.ellipse if kind == "ellipse" else draw.rectangle)((x, y, x + w - 1, y + h - 1), fill=255)
-    mask = np.asarray(image, dtype=np.float32) / 255
+    mask = np.asarray(image, dtype=np.float32) / np.float32(255)
     if not mask.any():
         raise BadInput(f"{where}: the {kind} {box} has no pixel on the canvas of {size[0]} x {size[1]} px.")
     return mask

@@ -86,7 +86,8 @@ def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadModel(f"The model {where} cannot be loaded: {reason}") from error
-    return pipeline.to(choice.device)
+    pipeline.to(choice.device)
+    return pipeline
 
 
 def _quiet() -> None:
@@ -123,5 +124,6 @@ def _memory_errors() -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise OutOfMemory(
-            "The GPU's memory is full. Close other programs that use it, make the selection smaller, or use --device cpu."
+            "The GPU's memory is full. Close other programs that use it, make the selection smaller, "
+            "or use --device cpu."
         ) from error

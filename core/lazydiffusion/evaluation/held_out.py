@@ -32,7 +32,13 @@ SHOWN = 6
 
 
 def evaluate(
-    pipeline: LazyDiffusionPipeline, shards: Path, out: Path, *, scenes: int = 64, bucket: int = 112, seed: int = 0
+    pipeline: LazyDiffusionPipeline,
+    shards: Path,
+    out: Path,
+    *,
+    scenes: int = 64,
+    bucket: int = 112,
+    seed: int = 0,
 ) -> dict[str, object]:
     """Write OUT/report.json, steps.png and guidance.png; gives the report.
 

@@ -1,4 +1,4 @@
-"""Times the parts of an edit on this machine, as ratios within one run: `make bench`, `python -m lazydiffusion.evaluation.timing`.
+"""Times the parts of an edit on this machine, as ratios within one run: `make bench`.
 
 Random weights: time does not depend on them. `--preset embedded` is the shipped architecture at a window of 256 px,
 `--preset paper` LazyDiffusion's own at 1024 px (latents; wants a GPU). Prints one JSON object.
@@ -99,7 +99,12 @@ def measure(preset: str, device_name: str = "auto", repeats: int = 10) -> dict[s
         def eager(noisy: Any = noisy, timestep: Any = timestep, conditions: Any = conditions) -> object:
             return decoder.step(noisy, timestep, conditions)
 
-        row = {"share": share, "tokens": count, "ms": milliseconds(eager, device, repeats), "gflop": flops(eager) / 1e9}
+        row = {
+            "share": share,
+            "tokens": count,
+            "ms": milliseconds(eager, device, repeats),
+            "gflop": flops(eager) / 1e9,
+        }
         if graphed is not None:
 
             def replay(noisy: Any = noisy, timestep: Any = timestep, conditions: Any = conditions) -> object:

@@ -32,7 +32,7 @@ class Encoded:
     """What the codec itself needs to decode."""
 
 
-class PixelCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class PixelCodec(ModelMixin, ConfigMixin):
     """Tokens are patches of patch x patch px, as differences from the window's smooth extension into the hole.
 
     The difference is 0 at visible pixels and wherever a plain background goes on. It has no weights.
@@ -78,7 +78,9 @@ class PixelCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         window = encoded.window
         rows, cols = (side // self.patch for side in window.shape[-2:])
         batch = tokens.shape[0]
-        nothing = torch.zeros(batch, rows * cols, self.token_channels, dtype=window.dtype, device=window.device)
+        nothing = torch.zeros(
+            batch, rows * cols, self.token_channels, dtype=window.dtype, device=window.device
+        )
         differences = scatter(nothing, encoded.indices.expand(batch, -1), tokens.to(window.dtype))
         return (window + unpatchify(differences, (rows, cols), self.patch)).clamp(-1, 1)
 
@@ -92,9 +94,12 @@ class PixelCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load from a folder (or a hub id's subfolder) that `save_pretrained` wrote."""
-        known = {k: kwargs[k] for k in ("subfolder", "revision", "cache_dir", "token") if k in kwargs}
+        known: dict[str, Any] = {
+            k: kwargs[k] for k in ("subfolder", "revision", "cache_dir", "token") if k in kwargs
+        }
         known["local_files_only"] = bool(kwargs.get("local_files_only", False))
         codec: Self = cls.from_config(cls.load_config(pretrained_model_name_or_path, **known))
-        if kwargs.get("torch_dtype") is not None:
-            codec.place = codec.place.to(kwargs["torch_dtype"])
+        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype")  # diffusers is changing from the latter to the former
+        if dtype is not None:
+            codec.place = codec.place.to(dtype)
         return codec

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -15,15 +17,15 @@ VIEW_CHANNELS = 4
 """Red, green, blue in -1..1 (where hidden: extension.extend), and 1 where hidden."""
 
 
-class ContextEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class ContextEncoder(ModelMixin, ConfigMixin):
     """A vision transformer over two views of the canvas: the window in full detail, and the overview.
 
-    Both are cut into patches of `patch` px, embedded through a bottleneck, told apart by a learned vector, and placed in
-    one frame by continuous rotary positions; any grid of either will do. The last block asks only for the kept tokens.
+    Both are cut into patches of `patch` px, embedded through a bottleneck, told apart by a learned vector, and placed
+    in one frame by continuous rotary positions; any grid of either will do. The last block asks only for the kept tokens.
     """
 
     _supports_gradient_checkpointing = False
-    _repeated_blocks = ["EncoderBlock"]
+    _repeated_blocks: ClassVar[list[str]] = ["EncoderBlock"]
 
     @register_to_config
     def __init__(
@@ -59,7 +61,8 @@ class ContextEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """The context (B, K, C) of the window's tokens at `indices` (row-major).
 
         `window`, `overview`: red, green, blue in -1..1, extended smoothly into the hole (extension.extend), then a
-        channel that is 1 where hidden and 0 elsewhere. `*_positions`: (y, x) of each token in tokens from the window's centre (see geometry.EditPlan).
+        channel that is 1 where hidden and 0 elsewhere. `*_positions`: (y, x) of each token in tokens from the
+        window's centre (see geometry.EditPlan).
         """
         views = [self.embed(patchify(view, self.patch)) for view in (window, overview)]
         x = torch.cat([view + self.view[i] for i, view in enumerate(views)], dim=1)

@@ -72,7 +72,9 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.vae = AutoencoderKL(**(vae_config or STABLE_DIFFUSION_VAE))
         lazy_vae.check_local(self.vae)
         if self.vae.config.latents_mean is not None:
-            raise BadModel("This VAE scales each latent channel by itself, which the latent codec does not know.")
+            raise BadModel(
+                "This VAE scales each latent channel by itself, which the latent codec does not know."
+            )
 
     @classmethod
     def from_vae(cls, vae: AutoencoderKL, patch: int = 2, whole_window: bool = False) -> Self:
@@ -197,9 +199,7 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
 
 
-def fill_hole(
-    image: Float[Tensor, "1 3 h w"], hole: Bool[Tensor, "1 1 h w"]
-) -> Float[Tensor, "1 3 h w"]:
+def fill_hole(image: Float[Tensor, "1 3 h w"], hole: Bool[Tensor, "1 1 h w"]) -> Float[Tensor, "1 3 h w"]:
     """The image with its hole filled smoothly with the colours around it; 0 where everything is hole.
 
     Pull-push (Gortler et al., The Lumigraph, 1996, section 3.3.3): means of the known pixels at ever coarser scales,

@@ -24,9 +24,10 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 def rotary_2d(positions: Float[Tensor, "b n 2"], head_dim: int, base: float = 100.0) -> Rotary:
-    """Rotary angles for continuous (y, x) positions in tokens: the first half of a head turns with y, the second with x.
+    """Rotary angles for continuous (y, x) positions in tokens.
 
-    Frequencies fall from 1 to about 1 / base radians per token. Any grid, any extent: nothing is tabulated.
+    The first half of a head turns with y, the second with x. Frequencies fall from 1 to about 1 / base radians per
+    token. Any grid, any extent: nothing is tabulated.
     """
     quarter = head_dim // 4
     frequencies = base ** (-torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter)
@@ -75,7 +76,8 @@ class Attention(nn.Module):
 
     def split(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b h n d"]:
         """One head after the other becomes a dimension of its own."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.heads, -1))
+        return heads.transpose(1, 2)
 
     def keys_values(self, source: Float[Tensor, "b l s"], rotary: Rotary | None = None) -> KeysValues:
         """Keys and values of `source`: constant over the denoising steps when `source` is."""
@@ -111,6 +113,7 @@ class FeedForward(nn.Module):
         self.to_out = nn.Linear(hidden, channels, bias=family == "pixart")
 
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+        """Each token by itself."""
         hidden = self.to_hidden(x)
         if self.family == "pixart":
             return self.to_out(functional.gelu(hidden, approximate="tanh"))  # type: ignore[no-any-return]
@@ -131,6 +134,7 @@ class EncoderBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n c"], rotary: Rotary, kept: Int64[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b m c"]:
+        """All N tokens, or only those at `kept` (they still attend to all)."""
         normed = self.norm_attention(x)
         keys_values = self.attention.keys_values(normed, rotary)
         if kept is not None:
@@ -165,6 +169,7 @@ class DecoderBlock(nn.Module):
         text: KeysValues,
         text_mask: Bool[Tensor, "b 1 1 l"] | None,
     ) -> Float[Tensor, "b k c"]:
+        """`modulation`: shift, scale, gate of the attention, then of the feed-forward. `text`: see Attention."""
         parts = (modulation + self.modulation_offset).to(x.dtype)[:, :, None]  # (B, 6, 1, C)
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts.unbind(1)
         normed = self.norm_attention(x) * (1 + scale_a) + shift_a

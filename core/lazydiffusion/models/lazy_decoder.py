@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -44,7 +44,10 @@ class Conditions:
             raise ValueError("Conditions with and without a text mask cannot be stacked; give both a mask.")
         rotary = None
         if self.rotary is not None and other.rotary is not None:
-            rotary = (torch.cat([self.rotary[0], other.rotary[0]]), torch.cat([self.rotary[1], other.rotary[1]]))
+            rotary = (
+                torch.cat([self.rotary[0], other.rotary[0]]),
+                torch.cat([self.rotary[1], other.rotary[1]]),
+            )
         mask = None
         if self.text_mask is not None and other.text_mask is not None:
             mask = torch.cat([self.text_mask, other.text_mask])
@@ -59,7 +62,7 @@ class Conditions:
         )
 
 
-class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class LazyDecoder(ModelMixin, ConfigMixin):
     """A diffusion transformer over K tokens, conditioned on context, text, time step and an optional sketch.
 
     `token_channels` values per token: patch * patch * 3 pixels, or 2 * 2 * 4 latents. Context and sketch enter
@@ -70,7 +73,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     _supports_gradient_checkpointing = False
-    _repeated_blocks = ["DecoderBlock"]
+    _repeated_blocks: ClassVar[list[str]] = ["DecoderBlock"]
 
     @register_to_config
     def __init__(
@@ -126,13 +129,15 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
         with torch.no_grad():
-            for block in self.blocks:
+            for block in self._decoder_blocks():
                 block.modulation_offset.normal_(std=self.channels**-0.5)
                 nn.init.zeros_(block.text_attention.to_out.weight)
 
-    def without_prompt(
-        self, batch: int, length: int
-    ) -> tuple[Float[Tensor, "b l t"], Bool[Tensor, "b l"]]:
+    def _decoder_blocks(self) -> list[DecoderBlock]:
+        """The blocks under their own type, which nn.ModuleList forgets."""
+        return [cast(DecoderBlock, block) for block in self.blocks]
+
+    def without_prompt(self, batch: int, length: int) -> tuple[Float[Tensor, "b l t"], Bool[Tensor, "b l"]]:
         """The learned 'no prompt' as a text of `length` words, and its mask: what guidance is measured against."""
         first = (torch.arange(length, device=self.no_prompt.device) == 0).expand(batch, -1)
         return self.no_prompt * first[..., None], first
@@ -164,7 +169,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return Conditions(
             channelwise=channelwise,
             rotary=rotary,
-            text=[block.text_attention.keys_values(states) for block in self.blocks],
+            text=[block.text_attention.keys_values(states) for block in self._decoder_blocks()],
             text_mask=None if text_mask is None else text_mask[:, None, None],
         )
 

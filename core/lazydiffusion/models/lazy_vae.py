@@ -141,7 +141,9 @@ def given_norms(statistics: NormStatistics) -> Iterator[None]:
     with _Replacer(remaining):
         yield
     if remaining:
-        raise ValueError(f"{len(remaining)} of {len(statistics)} statistics were left over: they are of other layers.")
+        raise ValueError(
+            f"{len(remaining)} of {len(statistics)} statistics were left over: they are of other layers."
+        )
 
 
 class _Recorder(TorchFunctionMode):

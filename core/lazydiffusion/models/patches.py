@@ -34,5 +34,5 @@ def gather(tokens: Float[Tensor, "b n d"], indices: Int64[Tensor, "b k"]) -> Flo
 def scatter(
     tokens: Float[Tensor, "b n d"], indices: Int64[Tensor, "b k"], values: Float[Tensor, "b k d"]
 ) -> Float[Tensor, "b n d"]:
-    """A copy of `tokens` with `values` at `indices`: scatter(t, i, gather(t, i)) equals t."""
+    """A copy of `tokens` with `values` at `indices`; putting back what `gather` took gives the same tokens."""
     return torch.scatter(tokens, 1, indices[..., None].expand(-1, -1, tokens.shape[-1]), values)

@@ -64,7 +64,10 @@ def decoder_from_pixart(
         "embed.weight": theirs["pos_embed.proj.weight"].permute(0, 2, 3, 1).flatten(1),  # (C, p q c)
         "embed.bias": theirs["pos_embed.proj.bias"],
         "modulation_out": theirs["scale_shift_table"],
-        **{f"to_out.{name}": _noise_only(theirs[f"proj_out.{name}"], latents, patch) for name in ("weight", "bias")},
+        **{
+            f"to_out.{name}": _noise_only(theirs[f"proj_out.{name}"], latents, patch)
+            for name in ("weight", "bias")
+        },
         **_renamed(theirs, "adaln_single.emb.timestep_embedder.linear_1", "embed_timestep.linear_1"),
         **_renamed(theirs, "adaln_single.emb.timestep_embedder.linear_2", "embed_timestep.linear_2"),
         **_renamed(theirs, "adaln_single.linear", "modulation"),
@@ -109,7 +112,9 @@ def _block(theirs: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
         for their_layer, our_layer in (
             ("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out.0", "to_out"),
         ):  # fmt: skip
-            weights |= _renamed(theirs, f"{old}.{their_attention}.{their_layer}", f"{new}.{our_attention}.{our_layer}")
+            weights |= _renamed(
+                theirs, f"{old}.{their_attention}.{their_layer}", f"{new}.{our_attention}.{our_layer}"
+            )
     weights |= _renamed(theirs, f"{old}.ff.net.0.proj", f"{new}.feed_forward.to_hidden")
     return weights | _renamed(theirs, f"{old}.ff.net.2", f"{new}.feed_forward.to_out")
 
@@ -127,6 +132,9 @@ def _size_embedding(transformer: PixArtTransformer2DModel, size: tuple[int, int]
     ratio = torch.tensor([height / width], dtype=torch.float32, device=transformer.device)
     parts = (
         part(embedding.additional_condition_proj(values).to(transformer.dtype)).flatten()
-        for part, values in ((embedding.resolution_embedder, resolution), (embedding.aspect_ratio_embedder, ratio))
+        for part, values in (
+            (embedding.resolution_embedder, resolution),
+            (embedding.aspect_ratio_embedder, ratio),
+        )
     )
     return torch.cat([*parts])

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lazydiffusion.models.codecs import LatentCodec, PixelCodec
+from lazydiffusion.models.codecs import PixelCodec
 from lazydiffusion.models.context_encoder import ContextEncoder
+from lazydiffusion.models.latent_codec import STABLE_DIFFUSION_VAE, LatentCodec
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 
 
@@ -59,10 +60,7 @@ PAPER = Preset(
         "context_channels": 1152, "text_channels": 4096, "family": "pixart", "prediction": "epsilon",
         "position_scale": 0.5, "position_offset": 31.5,
     },
-    vae={
-        "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "sample_size": 1024,
-        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-    },
+    vae=STABLE_DIFFUSION_VAE,
     patch=2,
 )  # fmt: skip
 """LazyDiffusion at 1024 x 1024 px: PixArt-alpha's decoder on Stable Diffusion's latents, with T5-XXL's words.
@@ -78,7 +76,7 @@ def build(preset: Preset, device: torch.device | str = "cpu", dtype: torch.dtype
     with torch.device(device):
         codec: PixelCodec | LatentCodec = PixelCodec(patch=preset.patch)
         if preset.vae is not None:
-            codec = LatentCodec(patch=preset.patch, vae=dict(preset.vae))
+            codec = LatentCodec(patch=preset.patch, vae_config=dict(preset.vae))
         networks = ContextEncoder(**preset.context_encoder), LazyDecoder(**preset.decoder), codec
     for network in networks:
         nn.Module.to(network.eval(), dtype=dtype)  # ModelMixin's own `to` warns, whatever the model

@@ -1,4 +1,4 @@
-"""The prompt's encoder: word-level states of a frozen transformers encoder, MiniLM from its wheel unless told otherwise."""
+"""The prompt's encoder: word-level states of a frozen transformers encoder, by default MiniLM from its wheel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def verify_sha256(path: Path, expected: str) -> None:
         )
 
 
-class PromptEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class PromptEncoder(ModelMixin, ConfigMixin):
     """Turns prompts into word states (B, L, T); remembers the last prompts, so that a repeated one costs nothing.
 
     `source`: MINILM, or a local folder or hub id of any transformers encoder (T5, BERT, ...). `sha256`: of its
@@ -104,7 +104,9 @@ class PromptEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load from a folder (or a hub id's subfolder) that `save_pretrained` wrote."""
-        known = {k: kwargs[k] for k in ("subfolder", "revision", "cache_dir", "token") if k in kwargs}
+        known: dict[str, Any] = {
+            k: kwargs[k] for k in ("subfolder", "revision", "cache_dir", "token") if k in kwargs
+        }
         known["local_files_only"] = bool(kwargs.get("local_files_only", False))
         encoder: Self = cls.from_config(cls.load_config(pretrained_model_name_or_path, **known))
         dtype = kwargs.get("dtype") or kwargs.get("torch_dtype")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass
-class LazyDiffusionOutput(BaseOutput):  # type: ignore[misc]
+class LazyDiffusionOutput(BaseOutput):
     """`images`: the canvas with each fill pasted in. `fills`: RGBA pixels (h, w, 4) inside `box` = (x, y, w, h)."""
 
     images: list[Image.Image] | npt.NDArray[np.uint8]
@@ -61,14 +61,14 @@ class PreparedEdit:
     """Clean tokens (1, K, D) to start from when strength is below 1."""
 
 
-class LazyDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
+class LazyDiffusionPipeline(DiffusionPipeline):
     """Generative fill: the context encoder reads the canvas once, the decoder makes the masked tokens only.
 
     `default_steps`, `default_guidance` and the guidance interval travel with the checkpoint.
     """
 
     model_cpu_offload_seq = "prompt_encoder->context_encoder->decoder->codec"
-    _callback_tensor_inputs = ["tokens"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["tokens"]
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class LazyDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
             return callback_on_step_end(self, step, timestep, values).get("tokens")
 
         plan_ = self.plan(canvas, mask)
-        fills, edit = [], None
+        fills: list[npt.NDArray[np.uint8]] = []
+        edit: PreparedEdit | None = None
         alpha = mask[plan_.fill_box.slices()]
         with self.progress_bar(total=count) as bar:
             for words in prompts:
@@ -306,7 +307,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):  # type: ignore[misc]
     def _read_sketch(
         self, sketch: npt.NDArray[np.uint8] | None, plan: EditPlan, indices: Tensor
     ) -> Tensor | None:
-        """The sketch's patches at the decoder's tokens: colours -1..1 and 0 where nothing is drawn, and what is drawn."""
+        """The sketch's patches at the decoder's tokens: colours in -1..1, 0 where nothing is drawn; and what is drawn."""
         if sketch is None:
             return None
         blank = (sketch[..., 3] < 128).astype(np.float32)

@@ -21,8 +21,10 @@ Callback = Callable[[int, Tensor, Tensor], Tensor | None]
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance, applied only where it helps (Kynkaanniemi et al. 2024): for noise levels between
-    `low` and `high`. Outside that interval a step costs half."""
+    """Classifier-free guidance, applied only where it helps (Kynkaanniemi et al. 2024).
+
+    That is for noise levels between `low` and `high`; outside, a step costs half.
+    """
 
     scale: float = 2.5
     low: float = 0.05
@@ -76,8 +78,11 @@ def denoise(
             tokens = known.impose(tokens, level)
         time = sigma.flatten() * flow.STEPS_PER_SIGMA
         if unconditional is not None and guidance.applies(level):
-            twice = (part.repeat(2, *[1] * (part.ndim - 1)) for part in (tokens, sigma, time))
-            prompted, plain = _velocity(decoder, step, *twice, both).chunk(2)
+            twice = torch.cat([tokens, tokens])
+            velocity = _velocity(
+                decoder, step, twice, torch.cat([sigma, sigma]), torch.cat([time, time]), both
+            )
+            prompted, plain = velocity.chunk(2)
             velocity = plain + guidance.scale * (prompted - plain)
         else:
             velocity = _velocity(decoder, step, tokens, sigma, time, conditional)

@@ -49,7 +49,7 @@ def fill_scenes(
     hidden = gather(patchify(scenes.hole.expand(-1, 3, -1, -1).float(), PATCH), indices) > 0
     noise = torch.randn(hidden.shape, device=scenes.window.device, generator=generator)
     scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(steps, device=clean.device)
+    scheduler.set_timesteps(steps, device=noise.device)
     known = Known(torch.zeros_like(noise), noise, ~hidden)
     tokens = denoise(decoder, scheduler, noise, conditional, unconditional, Guidance(guidance), known=known)
     differences = scatter(torch.zeros_like(patchify(scenes.window, PATCH)), indices, tokens)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -10,11 +12,12 @@ from lazydiffusion.training.settings import Optimiser
 
 def make_optimisers(model: nn.Module, settings: Optimiser) -> list[torch.optim.Optimizer]:
     """One for the matrices inside `blocks` (Muon, unless switched off), one AdamW for embeddings, outputs, vectors."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         in_block = ".blocks." in name and parameter.ndim == 2 and "modulation" not in name
         (matrices if in_block else others).append(parameter)
-    adamw = {"betas": (0.9, 0.97), "fused": True}
+    adamw: dict[str, Any] = {"betas": (0.9, 0.97), "fused": True}
     rest = torch.optim.AdamW(others, lr=settings.adamw_rate, weight_decay=0.0, **adamw)
     if not settings.muon:
         decayed = torch.optim.AdamW(
@@ -42,4 +45,3 @@ def set_learning_rates(optimisers: list[torch.optim.Optimizer], share: float, se
     for optimiser, rate in zip(optimisers, (matrices, settings.adamw_rate), strict=True):
         for group in optimiser.param_groups:
             group["lr"] = rate * share
-

@@ -79,7 +79,7 @@ class Settings:
     decoder: dict[str, Any] = field(default_factory=dict)
     """Arguments of LazyDecoder that differ from its defaults."""
     data: Data = Data()
-    objective: Objective = Objective()
+    objective: Objective = field(default=Objective())
     optimiser: Optimiser = Optimiser()
     output: Output = Output()
     compile: bool = True

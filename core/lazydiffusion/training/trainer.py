@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -166,11 +166,13 @@ class Trainer:
         maker = SceneMaker(
             self.held_out, settings.data.window_tokens, settings.data.overview_tokens, generator
         )
-        tokens = min(settings.data.window_tokens**2, 2 * max(settings.data.buckets))  # room for the largest hole
+        tokens = min(
+            settings.data.window_tokens**2, 2 * max(settings.data.buckets)
+        )  # room for the largest hole
         scenes = maker.make(settings.output.samples, tokens)
         text, mask = self.held_out_captions.draw(scenes.sprites, generator)
         filled = fill_scenes(
-            self.average.module, scenes, text, mask,
+            cast(LazyObjective, self.average.module), scenes, text, mask,
             steps=settings.output.sample_steps, guidance=settings.output.sample_guidance, generator=generator,
         )  # fmt: skip
         return contact_sheet(scenes, filled)

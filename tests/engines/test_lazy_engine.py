@@ -1,0 +1,150 @@
+"""The lazy engine: an edit goes in, fills come out, and the report says what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazydiffusion.devices import choose_device
+from lazydiffusion.engines.base import Edit, Report
+from lazydiffusion.engines.lazy import LazyEngine
+from lazydiffusion.errors import BadInput, BadModel, OutOfMemory
+from lazydiffusion.protocol import EditSettings
+from tests.checkpoint_files import tiny_checkpoint, tiny_pipeline
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def engine() -> LazyEngine:
+    return LazyEngine(tiny_pipeline())
+
+
+def square_edit(**changes: object) -> Edit:
+    canvas = np.random.default_rng(0).integers(0, 256, (150, 220, 3), dtype=np.uint8)
+    mask = np.zeros((150, 220), np.float32)
+    mask[40:90, 60:130] = 1
+    return Edit(canvas, mask, EditSettings(**{"prompt": "a cat", "seed": 3, **changes}))
+
+
+def test_fills_come_one_by_one_and_the_report_fills_up(engine: LazyEngine) -> None:
+    report, steps = Report(), []
+    fills = []
+    for fill in engine.run(square_edit(variations=2), report, lambda *step: steps.append(step)):
+        fills.append(fill)
+        assert len(steps) == 3 * len(fills)  # the second is not begun before the first is handed over
+    assert [fill.seed for fill in fills] == [3, 4]
+    assert steps == [(0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 1, 3), (1, 2, 3), (1, 3, 3)]
+    assert fills[0].box.as_list() == [60, 40, 70, 50]
+    assert set(report.ms) == {"plan", "encode", "denoise", "compose"}
+    assert report.hidden_tokens > 0
+    assert report.steps == 3
+
+
+def test_growing_and_feathering_shape_the_alpha(engine: LazyEngine) -> None:
+    plain, grown, soft = (
+        next(engine.run(square_edit(**change), Report()))
+        for change in ({}, {"grow": 5}, {"feather": 8})
+    )
+    assert (plain.pixels[..., 3] == 255).all()
+    assert grown.box.as_list() == [55, 35, 80, 60]
+    assert soft.box == plain.box
+    edge, middle = soft.pixels[0, 35, 3], soft.pixels[25, 35, 3]
+    assert 0 < edge < 60
+    assert middle == 255
+
+
+def test_progress_may_stop_an_edit_and_the_next_one_works(engine: LazyEngine) -> None:
+    class Cancelled(Exception):
+        pass
+
+    def stop(fill: int, step: int, steps: int) -> None:
+        if step == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        next(engine.run(square_edit(), Report(), stop))
+    assert next(engine.run(square_edit(), Report())).pixels[..., 3].all()
+
+
+@settings(max_examples=12)
+@given(
+    st.tuples(st.integers(16, 400), st.integers(16, 400)),
+    st.tuples(st.floats(0, 0.99), st.floats(0, 0.99), st.floats(0.001, 1), st.floats(0.001, 1)),
+)
+def test_any_canvas_and_any_mask_are_filled_and_nothing_else_is(
+    engine: LazyEngine, size: tuple[int, int], place: tuple[float, float, float, float]
+) -> None:
+    width, height = size
+    x, y = int(place[0] * width), int(place[1] * height)
+    w, h = max(1, int(place[2] * width)), max(1, int(place[3] * height))
+    mask = np.zeros((height, width), np.float32)
+    mask[y : y + h, x : x + w] = 1
+    canvas = np.zeros((height, width, 3), np.uint8)
+    fill = next(engine.run(Edit(canvas, mask, EditSettings(steps=1)), Report()))
+    assert np.array_equal(fill.pixels[..., 3] > 0, mask[fill.box.slices()] > 0)
+    assert (mask > 0).sum() == (fill.pixels[..., 3] > 0).sum()
+
+
+def test_blending_meets_the_canvas_at_the_border(engine: LazyEngine) -> None:
+    canvas = np.full((150, 220, 3), (90, 160, 40), dtype=np.uint8)
+    edit = Edit(canvas, square_edit().mask, EditSettings("a cat", seed=3))
+    plain = next(engine.run(edit, Report())).pixels
+    blended = next(engine.run(Edit(canvas, edit.mask, EditSettings("a cat", seed=3, blend=True)), Report())).pixels
+
+    def shift(fill: np.ndarray) -> float:
+        return float(np.abs(fill[0, :, :3].mean(axis=0) - canvas[0, 0]).mean())
+
+    assert shift(blended) < 0.5 * shift(plain)
+
+
+def test_a_saved_checkpoint_is_loaded_by_folder(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    engine = LazyEngine.load(str(folder), choose_device("cpu"))
+    assert engine.pipeline.decoder.dtype == torch.float32
+    assert next(engine.run(square_edit(), Report())).pixels.shape == (50, 70, 4)
+
+
+@pytest.mark.parametrize("harm", ["truncate", "garbage", "other class", "no config"])
+def test_a_checkpoint_that_cannot_be_loaded_is_refused_in_a_sentence(tmp_path: Path, harm: str) -> None:
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    (folder / "hashes.json").unlink()
+    weights = folder / "decoder" / "diffusion_pytorch_model.safetensors"
+    if harm == "truncate":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif harm == "garbage":
+        weights.write_bytes(b"\xff" * 5000)
+    elif harm == "other class":
+        index = folder / "model_index.json"
+        index.write_text(index.read_text().replace("LazyDecoder", "NoSuchDecoder"))
+    else:
+        (folder / "decoder" / "config.json").unlink()
+    with pytest.raises(BadModel, match="cannot be loaded"):
+        LazyEngine.load(str(folder), choose_device("cpu"))
+
+
+def test_a_full_gpu_is_told_with_what_to_lower(engine: LazyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU here: the decoder raises what PyTorch raises there."""
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(engine.pipeline.decoder, "step", full)
+    with pytest.raises(OutOfMemory, match="make the selection smaller"):
+        next(engine.run(square_edit(), Report()))
+
+
+def test_cuda_that_is_not_there_is_told_why() -> None:
+    if torch.cuda.is_available():
+        assert choose_device("cuda").device.type == "cuda"
+        return
+    assert choose_device("auto").device.type == "cpu"
+    with pytest.raises(BadInput, match="CUDA cannot be used"):
+        choose_device("cuda")
+    with pytest.raises(BadInput, match="must be auto, cuda or cpu"):
+        choose_device("tpu")

@@ -1,0 +1,236 @@
+"""A whole training run, tiny, on the CPU: what it leaves behind, going on from it, and several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests import tiny
+
+from lazydiffusion.errors import BadModel
+from lazydiffusion.models.context_encoder import ContextEncoder
+from lazydiffusion.models.lazy_decoder import LazyDecoder
+from lazydiffusion.training.objective import LazyObjective, Objective
+from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
+from lazydiffusion.training.shards import write_shards
+from lazydiffusion.training.sprites import load_bank
+from lazydiffusion.training.trainer import Progress, Trainer, load_weights
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Twelve discs in shards, decoded already; three of them are held out."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "shards").mkdir()
+    write_shards(folder / "shards", tiny.shard_sprites())
+    load_bank(folder / "shards", side=32, workers=1, cache=folder / "cache")
+    return Data(
+        shards=str(folder / "shards"), cache=str(folder / "cache"), sprite_side=32, captions=2,
+        window_tokens=4, overview_tokens=2, buckets=(6, 10), bucket_weights=(1.0, 1.0),
+    )  # fmt: skip
+
+
+def settings(data: Data, folder: Path, steps: int = 4) -> Settings:
+    return Settings(
+        encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
+        decoder=tiny.DECODER,
+        data=data,
+        optimiser=Optimiser(batch=4, steps=steps, warm_up=1, ema=0.5),
+        output=Output(folder=str(folder), log_every=1, samples=4, sample_steps=2),
+        compile=False,
+    )
+
+
+def train(wanted: Settings, **options: bool | Path) -> tuple[Trainer, list[Progress]]:
+    reports: list[Progress] = []
+    trainer = Trainer(wanted, report=reports.append, say=lambda text: None, **options)  # type: ignore[arg-type]
+    assert trainer.run() == Path(wanted.output.folder) / "ema"
+    return trainer, reports
+
+
+@dataclasses.dataclass
+class Finished:
+    """A run of four steps."""
+
+    settings: Settings
+    folder: Path
+    trainer: Trainer
+    reports: list[Progress]
+
+
+@pytest.fixture(scope="module")
+def finished(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("run")
+    wanted = settings(data, folder)
+    return Finished(wanted, folder, *train(wanted))
+
+
+def weights(folder: Path, part: str) -> dict[str, torch.Tensor]:
+    return load_file(folder / part / "diffusion_pytorch_model.safetensors")
+
+
+def test_every_interval_is_reported(finished: Finished) -> None:
+    assert [report.step for report in finished.reports] == [1, 2, 3, 4]
+    assert [report.share for report in finished.reports] == [0, 0.25, 0.5, 0.75]
+    for report in finished.reports:
+        assert 0 < report.loss < 100
+        assert report.scenes_per_second > 0
+        assert report.utilisation > 0
+        assert report.seconds > 0
+
+
+def test_the_averaged_weights_can_be_used(finished: Finished) -> None:
+    encoder = ContextEncoder.from_pretrained(finished.folder / "ema" / "context_encoder")
+    decoder = LazyDecoder.from_pretrained(finished.folder / "ema" / "decoder")
+
+    assert encoder.config.channels == decoder.config.context_channels == 32
+    assert encoder.config.window_tokens == 4
+    trained = dict(finished.trainer.model.named_parameters())
+    average = decoder.state_dict()["to_out.weight"]
+    assert average.any()  # it starts at zero
+    assert not torch.equal(average, trained["decoder.to_out.weight"])  # the average lags behind
+    assert not list(finished.folder.glob("ema/**/*.bin"))
+
+
+def test_a_sample_grid_is_painted(finished: Finished) -> None:
+    with Image.open(finished.folder / "samples" / "step-0000004.png") as sheet:
+        assert sheet.mode == "RGB"
+        width, height = sheet.size  # one row of four scenes: hole, fill and truth side by side
+    assert (width, height) == (4 * (3 * 64 + 8), 64 + 8)
+
+
+def test_sample_grids_of_the_same_weights_are_the_same(finished: Finished) -> None:
+    assert torch.equal(finished.trainer.sample_grid(), finished.trainer.sample_grid())
+
+
+def test_tensorboard_shows_the_loss_and_the_samples(finished: Finished) -> None:
+    events = EventAccumulator(str(next(finished.folder.glob("log/**/events*")).parent))
+    events.Reload()
+
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert events.Scalars("loss")[-1].value == pytest.approx(finished.reports[-1].loss)
+    assert len(events.Images("samples")) == 1
+
+
+def test_a_run_goes_on_where_it_stopped(finished: Finished, data: Data, tmp_path: Path) -> None:
+    first, _ = train(settings(data, tmp_path, steps=2))
+    seconds = first.clock.seconds
+    resumed = Trainer(settings(data, tmp_path, steps=5), resume=True, say=lambda text: None)
+
+    assert resumed.clock.step == 2
+    assert resumed.clock.seconds == pytest.approx(seconds)
+    for name, parameter in resumed.model.named_parameters():
+        assert torch.equal(parameter, dict(first.model.named_parameters())[name]), name
+    for name, parameter in resumed.average.named_parameters():
+        assert torch.equal(parameter, dict(first.average.named_parameters())[name]), name
+    assert torch.equal(resumed.generator.get_state(), first.generator.get_state())
+    for optimiser, before in zip(resumed.optimisers, first.optimisers, strict=True):
+        assert str(optimiser.state_dict()) == str(before.state_dict())
+
+    reports: list[Progress] = []
+    resumed.report = reports.append
+    resumed.run()
+    assert [report.step for report in reports] == [3, 4, 5]
+    assert resumed.clock.seconds > seconds
+
+
+def test_a_run_starts_from_averaged_weights_alone(finished: Finished, data: Data, tmp_path: Path) -> None:
+    trainer = Trainer(settings(data, tmp_path), init_from=finished.folder / "ema", say=lambda text: None)
+
+    assert trainer.clock.step == 0
+    for part in ("context_encoder", "decoder"):
+        module = trainer.model.encoder if part == "context_encoder" else trainer.model.decoder
+        for name, tensor in weights(finished.folder / "ema", part).items():
+            assert torch.equal(module.state_dict()[name], tensor), name
+
+
+def test_weights_that_are_not_there_or_do_not_fit_are_refused(finished: Finished, tmp_path: Path) -> None:
+    fitting = LazyObjective(tiny.encoder(), tiny.decoder(), Objective())
+    with pytest.raises(BadModel, match=r"is no checkpoint.*context_encoder/ and decoder/"):
+        load_weights(fitting, tmp_path)
+    deeper = LazyObjective(tiny.encoder(layers=3), tiny.decoder(), Objective())
+    with pytest.raises(BadModel, match="does not fit the configured context_encoder"):
+        load_weights(deeper, finished.folder / "ema")
+
+
+def test_nothing_to_resume_is_said(data: Data, tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match=r"nothing to resume.*without --resume"):
+        Trainer(settings(data, tmp_path), resume=True, say=lambda text: None)
+
+
+def test_a_run_ends_when_its_time_is_up(data: Data, tmp_path: Path) -> None:
+    wanted = settings(data, tmp_path, steps=100_000)
+    wanted = dataclasses.replace(
+        wanted, optimiser=dataclasses.replace(wanted.optimiser, minutes=1 / 60, muon=False)
+    )
+
+    trainer, reports = train(wanted)
+
+    assert 0 < trainer.clock.step < 100_000
+    assert trainer.clock.seconds >= 1
+    assert reports[-1].share <= 1
+    assert (tmp_path / "samples" / f"step-{trainer.clock.step:07d}.png").is_file()
+
+
+SCRIPT = """
+import hashlib, json, sys
+from pathlib import Path
+import torch
+from lazydiffusion.training.settings import load_settings
+from lazydiffusion.training.trainer import Trainer
+
+torch.set_num_threads(1)
+trainer = Trainer(load_settings(Path(sys.argv[1])), say=lambda text: None)
+trainer.run()
+model = trainer.accelerator.unwrap_model(trainer.model)
+digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
+seen = {"processes": trainer.accelerator.num_processes, "steps": trainer.clock.step, "weights": digest,
+        "scenes": hashlib.sha256(trainer.generator.get_state().numpy().tobytes()).hexdigest()}
+Path(sys.argv[2], f"process-{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(data: Data, tmp_path: Path) -> None:
+    """Started by accelerate: each makes scenes of its own, and both end with the same weights."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    tables = dataclasses.asdict(settings(data, tmp_path / "run", steps=3))
+    lines = ["compile = false"]
+    for table in ("encoder", "decoder", "data", "optimiser", "output"):
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in tables[table].items())]
+    (tmp_path / "run.toml").write_text("\n".join(lines))
+
+    launched = subprocess.run(
+        [
+            sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+            str(tmp_path / "script.py"), str(tmp_path / "run.toml"), str(tmp_path),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True, text=True, timeout=550, check=False,
+    )  # fmt: skip
+
+    assert launched.returncode == 0, launched.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"process-{number}.json").read_text()) for number in (0, 1))
+    assert first["processes"] == 2
+    assert first["steps"] == second["steps"] == 3
+    assert first["weights"] == second["weights"]
+    assert first["scenes"] != second["scenes"]
+    assert (tmp_path / "run" / "samples" / "step-0000003.png").is_file()
+
+
+def teardown_module() -> None:
+    """What accelerate keeps for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
