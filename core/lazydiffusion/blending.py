@@ -24,8 +24,8 @@ def poisson(
 ) -> npt.NDArray[np.uint8]:
     """The fill's colours (h, w, 3), shifted smoothly so that they meet the canvas at the mask's border.
 
-    `canvas` (H, W, 3), `mask` (H, W). Where the mask reaches the canvas's edge, or all of it is masked, there is
-    nothing to meet: that border stays free. Raises BadInput when OpenCV is not installed.
+    `canvas` (H, W, 3), `mask` (H, W). Where the mask reaches the canvas's edge, it meets the nearest visible
+    colour; where all is masked there is nothing to meet. Raises BadInput when OpenCV is not installed.
     """
     try:
         import cv2
@@ -43,10 +43,9 @@ def poisson(
     source = np.zeros_like(target)
     y, x = box.y - inside.y, box.x - inside.x
     source[y : y + box.h, x : x + box.w] = fill
-    # Outside the mask the fill goes on as it ends, and where the mask meets the canvas's edge, so does the canvas with
-    # the fill: the source then has no step of its own at the border that OpenCV would keep.
-    source = source[_nearest(cv2, hidden)]
-    target = np.where(hidden[..., None], source, target)
+    # Outside the mask the fill goes on as it ends, so that the source has no step of its own at the border; and under
+    # the mask the canvas goes on as it ends, which is what the fill meets where the mask reaches the canvas's edge.
+    source, target = source[_nearest(cv2, hidden)], target[_nearest(cv2, ~hidden)]
     past = ((MARGIN, MARGIN), (MARGIN, MARGIN))
     source, target = (np.pad(picture, (*past, (0, 0)), mode="edge") for picture in (source, target))
     stencil = np.pad(hidden, past, mode="edge").astype(np.uint8) * 255
@@ -59,12 +58,12 @@ def poisson(
     return np.asarray(mixed[y : y + box.h, x : x + box.w], dtype=np.uint8)
 
 
-def _nearest(cv2: Any, hidden: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """For each pixel, the row and the column of the nearest hidden one."""
+def _nearest(cv2: Any, chosen: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """For each pixel, the row and the column of the nearest chosen one."""
     _, labels = cv2.distanceTransformWithLabels(
-        (~hidden).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        (~chosen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    rows, cols = np.nonzero(hidden)
+    rows, cols = np.nonzero(chosen)
     row_of, col_of = (np.zeros(labels.max() + 1, dtype=np.intp) for _ in range(2))
     row_of[labels[rows, cols]], col_of[labels[rows, cols]] = rows, cols
     return row_of[labels], col_of[labels]

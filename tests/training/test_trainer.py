@@ -204,7 +204,10 @@ Path(sys.argv[2], f"process-{trainer.accelerator.process_index}.json").write_tex
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(data: Data, tmp_path: Path) -> None:
-    """Started by accelerate: each makes scenes of its own, and both end with the same weights."""
+    """Each makes scenes of its own, and both end with the same weights.
+
+    Started by what `accelerate launch` starts several GPUs with: for a CPU it would need MPI.
+    """
     (tmp_path / "script.py").write_text(SCRIPT)
     tables = dataclasses.asdict(settings(data, tmp_path / "run", steps=3))
     lines = ["compile = false"]
@@ -214,8 +217,7 @@ def test_two_processes_train_one_model(data: Data, tmp_path: Path) -> None:
 
     launched = subprocess.run(
         [
-            sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
             str(tmp_path / "script.py"), str(tmp_path / "run.toml"), str(tmp_path),
         ],
         env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},

@@ -1,0 +1,75 @@
+"""`lazydiffusion doctor` and `models`: what they say of a sound installation, and of a harmed one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lazydiffusion import checkpoints
+from lazydiffusion.cli import app
+from lazydiffusion.commands import doctor
+from lazydiffusion.models import prompt_encoder
+
+pytestmark = pytest.mark.integration
+
+
+def findings() -> dict[str, dict[str, object]]:
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    listed = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    assert result.exit_code == (0 if all(finding["good"] for finding in listed.values()) else 1)
+    return listed
+
+
+def test_a_sound_installation_has_nothing_bad() -> None:
+    found = findings()
+    assert [name for name, finding in found.items() if not finding["good"]] == []
+    assert {"torch", "diffusers", "device", "model clipart", "text encoder", "disk"} <= set(found)
+    assert "because" in str(found["device"]["detail"])
+
+
+def test_a_changed_checkpoint_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "clipart"
+    shutil.copytree(checkpoints.embedded_folder(), copy)
+    config = copy / "decoder" / "config.json"
+    config.write_text(config.read_text() + " ")
+    monkeypatch.setattr(checkpoints, "embedded_folder", lambda: copy)
+    found = findings()["model clipart"]
+    assert not found["good"]
+    assert "altered or damaged" in str(found["detail"])
+
+
+def test_a_changed_text_encoder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.setattr(prompt_encoder, "minilm_folder", lambda: tmp_path)
+    assert not next(f for name, f in findings().items() if "text_encoder" in name or "text encoder" in name)["good"]
+
+
+def test_too_old_a_package_is_found_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version", lambda name: "0.1" if name == "pillow" else "999")
+    found = {finding.name: finding for finding in doctor._packages()}
+    assert not found["pillow"].good
+    assert "pip install" in found["pillow"].remedy
+
+
+def test_a_check_that_breaks_is_a_finding_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> object:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(shutil, "disk_usage", broken)
+    found = findings()
+    assert not found["disk"]["good"]
+    assert "no disk" in str(found["disk"]["detail"])
+    assert found["torch"]["good"]
+
+
+def test_models_lists_the_embedded_one_as_ready() -> None:
+    result = CliRunner().invoke(app, ["models", "--json"])
+    assert result.exit_code == 0
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert rows["clipart"]["state"] == "ready"
+    assert rows["clipart"]["embedded"]
+    assert rows["clipart"]["bytes"] > 1e6

@@ -1,0 +1,41 @@
+"""From a run's weights to a checkpoint that --model takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from lazydiffusion import checkpoints
+from lazydiffusion.cli import app
+from lazydiffusion.devices import choose_device
+from lazydiffusion.engines.lazy import LazyEngine
+from tests.checkpoint_files import tiny_pipeline
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_run_becomes_a_verified_checkpoint_in_bf16(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline()
+    pipeline.context_encoder.save_pretrained(tmp_path / "ema" / "context_encoder")
+    pipeline.decoder.save_pretrained(tmp_path / "ema" / "decoder")
+    arguments = ["export", str(tmp_path / "ema"), str(tmp_path / "made"), "--steps", "9", "--guidance", "1.5"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    checkpoints.verify(tmp_path / "made", required=True)
+    weights = load_file(tmp_path / "made" / "decoder" / "diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    loaded = LazyEngine.load(str(tmp_path / "made"), choose_device("cpu")).pipeline
+    assert (loaded.config.default_steps, loaded.config.default_guidance) == (9, 1.5)
+    expected = pipeline.decoder.to_out.weight
+    assert torch.allclose(loaded.decoder.to_out.weight, expected, atol=0.01)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["export", str(tmp_path), str(tmp_path / "made")])
+    assert result.exit_code == 2
+    assert "holds no trained weights" in result.stderr
+    assert not (tmp_path / "made").exists()

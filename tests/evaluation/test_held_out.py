@@ -1,0 +1,34 @@
+"""The evaluation, whole, on a tiny model and tiny shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lazydiffusion.evaluation import held_out
+from lazydiffusion.training.shards import write_shards
+from tests import tiny
+from tests.checkpoint_files import tiny_pipeline
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_report_and_its_pictures_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shards").mkdir()
+    write_shards(tmp_path / "shards", tiny.shard_sprites())  # three of the twelve are held out
+    monkeypatch.setattr(held_out, "STEPS", (1, 2))
+    monkeypatch.setattr(held_out, "GUIDANCES", (1.0, 3.0))
+    monkeypatch.setattr(held_out, "REFERENCE_STEPS", 4)
+    report = held_out.evaluate(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=8)
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert [row["steps"] for row in report["by_steps"]] == [1, 2]
+    distances = [row["distance_to_100_steps"] for row in report["by_steps"]]
+    assert distances[0] > distances[1] > 0  # more steps come nearer to many
+    assert report["seam_fill"]["step"] > report["seam_real"]["step"] >= 0  # random weights make random borders
+    for name in ("steps.png", "guidance.png"):
+        with Image.open(tmp_path / "out" / name) as sheet:
+            assert np.asarray(sheet).std() > 0
