@@ -6,7 +6,7 @@
 
 TORCH  ?= torch
 PYTHON ?= python3
-CONFIG ?= configs/clipart.toml
+CONFIG ?= clipart
 ARGS   ?=
 
 BIN    := .venv/bin
@@ -51,7 +51,7 @@ format: .venv/installed-dev ## put the code into its format
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
 
-train: .venv/installed-dev ## train the model that CONFIG describes
+train: .venv/installed-dev ## train the model that CONFIG (a name or a file) describes
 	$(BIN)/lazydiffusion train $(CONFIG) $(ARGS)
 
 bench: .venv/installed-dev ## time the parts of an edit on this machine

@@ -18,8 +18,12 @@ def canvas_and_mask(x: int, y: int, w: int, h: int) -> tuple[np.ndarray, np.ndar
     return canvas, mask, bounding_box(mask)
 
 
-@pytest.mark.parametrize("place", [(50, 40, 60, 50), (0, 0, 60, 50), (100, 70, 60, 50), (0, 40, 160, 30), (80, 60, 1, 1)])
-def test_a_plain_fill_takes_the_canvas_colour_also_at_the_canvas_edge(place: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize(
+    "place", [(50, 40, 60, 50), (0, 0, 60, 50), (100, 70, 60, 50), (0, 40, 160, 30), (80, 60, 1, 1)]
+)
+def test_a_plain_fill_takes_the_canvas_colour_also_at_the_canvas_edge(
+    place: tuple[int, int, int, int],
+) -> None:
     canvas, mask, box = canvas_and_mask(*place)
     fill = np.full((box.h, box.w, 3), (200, 100, 150), dtype=np.uint8)
     blended = poisson(canvas, fill, mask, box)

@@ -141,7 +141,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="Settings in TOML; see configs/.")],
+    config: Annotated[
+        str, typer.Argument(help="A TOML file, or a packaged configuration: clipart, cpu-128, ...")
+    ],
     init_from: Annotated[
         Path | None, typer.Option(help="Start from this checkpoint's weights alone.")
     ] = None,

@@ -45,7 +45,9 @@ def test_a_changed_checkpoint_is_found(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_changed_text_encoder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     monkeypatch.setattr(prompt_encoder, "minilm_folder", lambda: tmp_path)
-    assert not next(f for name, f in findings().items() if "text_encoder" in name or "text encoder" in name)["good"]
+    assert not next(f for name, f in findings().items() if "text_encoder" in name or "text encoder" in name)[
+        "good"
+    ]
 
 
 def test_too_old_a_package_is_found_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

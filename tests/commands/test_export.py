@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.checkpoint_files import tiny_pipeline
 from typer.testing import CliRunner
 
 from lazydiffusion import checkpoints
 from lazydiffusion.cli import app
 from lazydiffusion.devices import choose_device
 from lazydiffusion.engines.lazy import LazyEngine
-from tests.checkpoint_files import tiny_pipeline
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.checkpoint_files import tiny_checkpoint
 from typer.testing import CliRunner, Result
 
 from lazydiffusion.cli import app
-from tests.checkpoint_files import tiny_checkpoint
 
 pytestmark = pytest.mark.integration
 
@@ -148,7 +148,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_gets_one_line_and_exit_code_2_and_writes_nothing(folder: Path, model: str, case: str) -> None:
+def test_bad_input_gets_one_line_and_exit_code_2_and_writes_nothing(
+    folder: Path, model: str, case: str
+) -> None:
     options, words = REFUSED[case]
     if case == "missing canvas":
         (folder / "canvas.png").unlink()
@@ -188,7 +190,17 @@ def test_an_input_is_never_written_over_by_accident(folder: Path, model: str) ->
 
 def test_the_installed_program_answers_without_a_traceback(folder: Path) -> None:
     """The real process, as a shell starts it."""
-    command = [sys.executable, "-m", "lazydiffusion", "fill", "no.png", "--mask", "no.png", "--out", "out.png"]
+    command = [
+        sys.executable,
+        "-m",
+        "lazydiffusion",
+        "fill",
+        "no.png",
+        "--mask",
+        "no.png",
+        "--out",
+        "out.png",
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.startswith("lazydiffusion: ")

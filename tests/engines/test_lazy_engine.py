@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.checkpoint_files import tiny_checkpoint, tiny_pipeline
 
 from lazydiffusion.devices import choose_device
 from lazydiffusion.engines.base import Edit, Report
 from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.errors import BadInput, BadModel, OutOfMemory
 from lazydiffusion.protocol import EditSettings
-from tests.checkpoint_files import tiny_checkpoint, tiny_pipeline
 
 pytestmark = pytest.mark.integration
 
@@ -48,8 +48,7 @@ def test_fills_come_one_by_one_and_the_report_fills_up(engine: LazyEngine) -> No
 
 def test_growing_and_feathering_shape_the_alpha(engine: LazyEngine) -> None:
     plain, grown, soft = (
-        next(engine.run(square_edit(**change), Report()))
-        for change in ({}, {"grow": 5}, {"feather": 8})
+        next(engine.run(square_edit(**change), Report())) for change in ({}, {"grow": 5}, {"feather": 8})
     )
     assert (plain.pixels[..., 3] == 255).all()
     assert grown.box.as_list() == [55, 35, 80, 60]
@@ -95,7 +94,9 @@ def test_blending_draws_the_fill_towards_the_canvas(engine: LazyEngine) -> None:
     canvas = np.full((150, 220, 3), (90, 160, 40), dtype=np.uint8)
     edit = Edit(canvas, square_edit().mask, EditSettings("a cat", seed=3))
     plain = next(engine.run(edit, Report())).pixels
-    blended = next(engine.run(Edit(canvas, edit.mask, EditSettings("a cat", seed=3, blend=True)), Report())).pixels
+    blended = next(
+        engine.run(Edit(canvas, edit.mask, EditSettings("a cat", seed=3, blend=True)), Report())
+    ).pixels
 
     def shift(fill: np.ndarray) -> float:
         return float(np.abs(fill[..., :3].mean(axis=(0, 1)) - canvas[0, 0]).mean())

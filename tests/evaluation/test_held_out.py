@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests import tiny
+from tests.checkpoint_files import tiny_pipeline
 
 from lazydiffusion.evaluation import held_out
 from lazydiffusion.training.shards import write_shards
-from tests import tiny
-from tests.checkpoint_files import tiny_pipeline
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +28,9 @@ def test_a_report_and_its_pictures_are_written(tmp_path: Path, monkeypatch: pyte
     assert [row["steps"] for row in report["by_steps"]] == [1, 2]
     distances = [row["distance_to_100_steps"] for row in report["by_steps"]]
     assert distances[0] > distances[1] > 0  # more steps come nearer to many
-    assert report["seam_fill"]["step"] > report["seam_real"]["step"] >= 0  # random weights make random borders
+    assert (
+        report["seam_fill"]["step"] > report["seam_real"]["step"] >= 0
+    )  # random weights make random borders
     for name in ("steps.png", "guidance.png"):
         with Image.open(tmp_path / "out" / name) as sheet:
             assert np.asarray(sheet).std() > 0

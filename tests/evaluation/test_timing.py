@@ -22,5 +22,7 @@ def test_a_step_costs_in_proportion_to_the_masked_share(monkeypatch: pytest.Monk
     assert rows[1.0]["tokens"] == 256
     assert rows[1.0]["flop_ratio"] == 1
     assert 0.05 < rows[0.1]["flop_ratio"] <= 0.12
-    assert [row["gflop"] for row in report["guided_step"]] == sorted(row["gflop"] for row in report["guided_step"])
+    assert [row["gflop"] for row in report["guided_step"]] == sorted(
+        row["gflop"] for row in report["guided_step"]
+    )
     assert all(row["ms"] > 0 for row in [*report["guided_step"], report["encoder"]])

@@ -152,7 +152,7 @@ def test_removal_hides_background_under_an_empty_prompt(monkeypatch: pytest.Monk
 
 
 def test_shares_are_as_stated() -> None:
-    made = SceneMaker(tiny.bank(), 4, 2, torch.Generator().manual_seed(0)).make(400, 8)
+    made = SceneMaker(tiny.bank(), 4, 2, torch.Generator().manual_seed(0)).make(250, 8)
     removal = made.sprites < 0
     sketched = (made.sketch[:, 3] > 0).flatten(1).any(1)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lazydiffusion.errors import BadInput
-from lazydiffusion.training.settings import Settings, load_settings
+from lazydiffusion.models.context_encoder import ContextEncoder
+from lazydiffusion.models.lazy_decoder import LazyDecoder
+from lazydiffusion.training.settings import Settings, find_settings, load_settings
 
 pytestmark = pytest.mark.unit
-CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -108,8 +108,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "run.toml")
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
-def test_the_projects_own_settings_are_valid(config: Path) -> None:
-    settings: Any = load_settings(config)
-
-    assert settings.data.buckets
+@pytest.mark.parametrize("name", ["clipart", "clipart-512", "cpu-128", "cpu-256"])
+def test_every_packaged_configuration_is_valid_and_found_by_name(name: str) -> None:
+    settings = load_settings(find_settings(name))
+    assert settings.data.shards == "data/clipart"
+    ContextEncoder(**settings.encoder).to("meta")
+    assert LazyDecoder(**settings.decoder).config.context_channels == settings.encoder.get("channels", 320)

@@ -71,11 +71,11 @@ def test_outlines_show_edges_inside_the_object() -> None:
 
 
 def test_some_are_blobs_and_some_outlines() -> None:
-    picture, alpha = (part.expand(200, *[-1] * (part.ndim - 1)) for part in a_picture())
+    picture, alpha = (part.expand(80, *[-1] * (part.ndim - 1)) for part in a_picture())
     sketches = random_sketches(picture, alpha, torch.Generator().manual_seed(0))
     is_blob = (sketches == colour_blobs(picture[:1], alpha[:1])).flatten(1).all(1)
     is_outline = (sketches == outlines(picture[:1], alpha[:1])).flatten(1).all(1)
 
     assert (is_blob ^ is_outline).all()
-    assert is_blob.float().mean() == pytest.approx(BLOBS, abs=0.1)
+    assert is_blob.float().mean() == pytest.approx(BLOBS, abs=0.15)
     assert torch.equal(sketches, random_sketches(picture, alpha, torch.Generator().manual_seed(0)))

@@ -17,7 +17,7 @@ from rich.progress import (
 from lazydiffusion.errors import BadInput
 
 
-def run(config: Path, init_from: Path | None, resume: bool) -> None:
+def run(config: str, init_from: Path | None, resume: bool) -> None:
     """Train as `config` says. Raises LazyDiffusionError."""
     try:
         import accelerate  # noqa: F401
@@ -26,11 +26,11 @@ def run(config: Path, init_from: Path | None, resume: bool) -> None:
         raise BadInput(
             f"Training needs {error.name}: install it with `pip install lazydiffusion[train]`."
         ) from error
-    from lazydiffusion.training.settings import load_settings
+    from lazydiffusion.training.settings import find_settings, load_settings
     from lazydiffusion.training.trainer import Progress as Point
     from lazydiffusion.training.trainer import Trainer
 
-    settings = load_settings(config)
+    settings = load_settings(find_settings(config))
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),

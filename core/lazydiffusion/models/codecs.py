@@ -99,7 +99,9 @@ class PixelCodec(ModelMixin, ConfigMixin):
         }
         known["local_files_only"] = bool(kwargs.get("local_files_only", False))
         codec: Self = cls.from_config(cls.load_config(pretrained_model_name_or_path, **known))
-        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype")  # diffusers is changing from the latter to the former
+        dtype = kwargs.get("dtype") or kwargs.get(
+            "torch_dtype"
+        )  # diffusers is changing from the latter to the former
         if dtype is not None:
             codec.place = codec.place.to(dtype)
         return codec

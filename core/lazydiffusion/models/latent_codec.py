@@ -17,6 +17,7 @@ from lazydiffusion.errors import BadModel
 from lazydiffusion.geometry import Box
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.codecs import Encoded
+from lazydiffusion.models.extension import extend
 from lazydiffusion.models.patches import gather, patchify, scatter, unpatchify
 
 STABLE_DIFFUSION_VAE = {
@@ -47,7 +48,7 @@ class LatentSurroundings:
     hidden: Bool[Tensor, "rows cols"]
     """The tokens that have anything to decode; on the CPU."""
     statistics: lazy_vae.NormStatistics | None = None
-    """Recorded at the first decode and shared by all variations."""
+    """Recorded at the first decode and shared by all variations; may be taken over from an earlier edit of the window."""
 
 
 class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -109,9 +110,9 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> Encoded:
         """The window's tokens at `indices`. `window`: -1..1; `hole`: True where pixels are to be generated.
 
-        What the hole shows is replaced by the colours around it, so that the latents beside it know nothing of it. A
-        latent is known when none of its own px is hidden. Raises ValueError when a side of the window is no multiple
-        of token_px.
+        What the hole shows is replaced by the smooth extension of the picture around it, so that the latents beside it
+        know nothing of it. A latent is known when none of its own px is hidden. Raises ValueError when a side of the
+        window is no multiple of token_px.
         """
         height, width = window.shape[-2:]
         if height % self.token_px or width % self.token_px:
@@ -122,11 +123,23 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         visible = functional.max_pool2d(hole.float(), self.latent_px) == 0
         keep = patchify(visible.expand(-1, self.vae.config.latent_channels, -1, -1), self.patch)
         keep = gather(keep, indices)
-        picture = fill_hole(window, hole).to(self.vae.dtype)
-        latents, sample = self._latents(picture, _marked(indices[0], grid))
+        window = extend(window, hole)
+        latents, sample = self._latents(window.to(self.vae.dtype), _marked(indices[0], grid))
         hidden = _marked(indices[0, ~keep[0].all(dim=-1)], grid)
         tokens = gather(patchify(latents, self.patch), indices).to(window.dtype)
         return Encoded(tokens, keep, indices, window, LatentSurroundings(latents, sample, hidden))
+
+    @torch.no_grad()
+    def encode_picture(self, picture: Float[Tensor, "1 3 h w"], encoded: Encoded) -> Float[Tensor, "1 k d"]:
+        """Another picture of the same window, hidden part and all, as tokens of this edit (to start from it)."""
+        surroundings: LatentSurroundings = encoded.surroundings
+        rows, cols = surroundings.hidden.shape
+        latents = self._detailed(
+            surroundings.latents.clone(),
+            picture.to(self.vae.dtype),
+            _marked(encoded.indices[0], (rows, cols)),
+        )
+        return gather(patchify(latents, self.patch), encoded.indices).to(picture.dtype)
 
     @torch.no_grad()
     def decode(self, tokens: Float[Tensor, "b k d"], encoded: Encoded) -> Float[Tensor, "b 3 h w"]:
@@ -160,24 +173,30 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def _latents(
         self, picture: Float[Tensor, "1 3 h w"], asked: Bool[Tensor, "rows cols"]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Float[Tensor, "1 c lh lw"], Float[Tensor, "1 c sh sw"]]:
         """The window's latents, in detail near the tokens `asked` for; and those that stand for it in statistics."""
-        layers = lazy_vae.encoder_layers(self.vae)
         rows, cols = (side * self.patch for side in asked.shape)
-        whole = Box(0, 0, cols, rows)
         if self.whole_window:
-            latents = self._scaled(lazy_vae.run_layers(layers, picture, whole))
+            latents = self._encoded(picture, Box(0, 0, cols, rows))
             return latents, latents
-        coarse = -(-rows // OVERVIEW_SHRINK), -(-cols // OVERVIEW_SHRINK)
-        overview = functional.interpolate(
-            picture, size=(coarse[0] * self.latent_px, coarse[1] * self.latent_px), mode="area"
-        )
-        sample = self._scaled(lazy_vae.run_layers(layers, overview, Box(0, 0, coarse[1], coarse[0])))
+        coarse = Box(0, 0, -(-cols // OVERVIEW_SHRINK), -(-rows // OVERVIEW_SHRINK))
+        size = coarse.h * self.latent_px, coarse.w * self.latent_px
+        sample = self._encoded(functional.interpolate(picture, size=size, mode="area"), coarse)
         latents = functional.interpolate(sample, size=(rows, cols), mode="bilinear")
-        for box in islands(asked):
-            detail = _region(box, self.patch, DETAIL_MARGIN).clip((cols, rows))
-            latents[(..., *detail.slices())] = self._scaled(lazy_vae.run_layers(layers, picture, detail))
-        return latents, sample
+        return self._detailed(latents, picture, asked), sample
+
+    def _detailed(
+        self,
+        latents: Float[Tensor, "1 c lh lw"],
+        picture: Float[Tensor, "1 3 h w"],
+        asked: Bool[Tensor, "rows cols"],
+    ) -> Float[Tensor, "1 c lh lw"]:
+        """`latents`, overwritten with the picture's own near the tokens `asked` for."""
+        size = latents.shape[-1], latents.shape[-2]
+        for box in [Box(0, 0, *size)] if self.whole_window else islands(asked):
+            detail = _region(box, self.patch, DETAIL_MARGIN).clip(size)
+            latents[(..., *detail.slices())] = self._encoded(picture, detail)
+        return latents
 
     def _norms(self, surroundings: LatentSurroundings) -> AbstractContextManager[None]:
         """The local layers' normalisations, with the statistics of the whole window."""
@@ -188,35 +207,15 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 lazy_vae.run_layers(lazy_vae.decoder_layers(self.vae), features, Box(0, 0, width, height))
         return lazy_vae.given_norms(surroundings.statistics)
 
-    def _scaled(self, moments: Float[Tensor, "1 m h w"]) -> Float[Tensor, "1 c h w"]:
-        """The mean of the encoder's output, as diffusion models are given latents."""
+    def _encoded(self, picture: Float[Tensor, "1 3 h w"], region: Box) -> Float[Tensor, "1 c lh lw"]:
+        """The most likely latents of a region (in latents) of the picture, scaled as diffusion models are given them."""
+        moments = lazy_vae.run_layers(lazy_vae.encoder_layers(self.vae), picture, region)
         config = self.vae.config
-        mean = moments[:, : config.latent_channels]
-        return (mean - (config.shift_factor or 0)) * config.scaling_factor
+        return (moments[:, : config.latent_channels] - (config.shift_factor or 0)) * config.scaling_factor
 
     def _unscaled(self, latents: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c h w"]:
-        """The inverse of _scaled: what the VAE's decoder is given."""
+        """The inverse of that scaling: what the VAE's decoder is given."""
         return latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
-
-
-def fill_hole(image: Float[Tensor, "1 3 h w"], hole: Bool[Tensor, "1 1 h w"]) -> Float[Tensor, "1 3 h w"]:
-    """The image with its hole filled smoothly with the colours around it; 0 where everything is hole.
-
-    Pull-push (Gortler et al., The Lumigraph, 1996, section 3.3.3): means of the known pixels at ever coarser scales,
-    interpolated where the finer scale knows nothing.
-    """
-    weight = (~hole).to(image.dtype)
-    return _pull_push(image * weight, weight)
-
-
-def _pull_push(total: Tensor, weight: Tensor) -> Tensor:
-    """`total`: sums of known colours, `weight`: how much of each pixel is known."""
-    mean = total / weight.clamp_min(1e-6)
-    if max(weight.shape[-2:]) == 1:
-        return mean
-    total, halved = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in (total, weight))
-    coarse = functional.interpolate(_pull_push(total, halved), size=weight.shape[-2:], mode="bilinear")
-    return torch.where(weight > 0, mean, coarse)
 
 
 def islands(marked: Bool[Tensor, "rows cols"], reach: int = MERGE_REACH) -> list[Box]:

@@ -126,7 +126,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):
     def _initialise(self) -> None:
         """A fresh decoder's output is 0, and so is what a sketch and the time step add.
 
-        Gates begin open (1), not closed as in adaLN-zero: closed ones cost a short training its first hundreds of steps.
+        Gates begin open (1), not closed as in adaLN-zero: closed ones cost a short training hundreds of steps.
         """
         for layer in (self.modulation, self.to_out, self.embed_sketch[-1]):
             for parameter in layer.parameters():

@@ -307,7 +307,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
     def _read_sketch(
         self, sketch: npt.NDArray[np.uint8] | None, plan: EditPlan, indices: Tensor
     ) -> Tensor | None:
-        """The sketch's patches at the decoder's tokens: colours in -1..1, 0 where nothing is drawn; and what is drawn."""
+        """The sketch's patches at the decoder's tokens: colours (0 where nothing is drawn), and what is drawn."""
         if sketch is None:
             return None
         blank = (sketch[..., 3] < 128).astype(np.float32)

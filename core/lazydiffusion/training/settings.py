@@ -87,6 +87,12 @@ class Settings:
     seed: int = 0
 
 
+def find_settings(name: str) -> Path:
+    """The file of a configuration that comes with the package (`clipart`, `cpu-128`, ...), or `name` as a path."""
+    packaged = Path(__file__).parent / "configs" / f"{name}.toml"
+    return packaged if packaged.is_file() else Path(name)
+
+
 def load_settings(path: Path) -> Settings:
     """Read a TOML file. Raises BadInput for a file that cannot be read, an unknown key, or a value of another type."""
     try:
