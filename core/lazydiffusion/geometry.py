@@ -209,16 +209,21 @@ def grow(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
 def feather(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
     """Soften a mask (H, W) inwards: from its border its value rises linearly to full over `radius` px.
 
-    Stays 0 wherever the mask is 0 and above 0 wherever it is above 0; the canvas's own edge is no border.
+    Stays 0 wherever the mask is 0 and above 0 wherever it is above 0; the canvas's own edge is no border. Raises
+    BadInput for an empty mask.
     """
     if radius < 0:
         raise BadInput(f"A feather of {radius} px is not possible; use 0 or more.")
-    mask = mask.astype(np.float32)
+    mask = np.array(mask, dtype=np.float32)
     if radius == 0:
         return mask
-    blurred = _box_blur(_box_blur((mask > 0).astype(np.float32), radius, 0), radius, 1)
-    ramp = np.clip(2 * blurred - 1, 1 / (radius + 1), 1)
-    return np.asarray(mask * ramp, dtype=np.float32)
+    box = bounding_box(mask)
+    margin = radius + 1
+    near = Box(box.x - margin, box.y - margin, box.w + 2 * margin, box.h + 2 * margin)
+    inside = near.clip((mask.shape[1], mask.shape[0])).slices()
+    blurred = _box_blur(_box_blur((mask[inside] > 0).astype(np.float32), radius, 0), radius, 1)
+    mask[inside] *= np.clip(2 * blurred - 1, 1 / (radius + 1), 1)
+    return mask
 
 
 def _token_size(canvas_size: tuple[int, int], fill_box: Box, side: int) -> tuple[int, tuple[int, int]]:
@@ -242,8 +247,15 @@ def _token_size(canvas_size: tuple[int, int], fill_box: Box, side: int) -> tuple
 def _place(start: int, length: int, canvas: int, count: int, token_px: int) -> int:
     """Left (or top) edge of a window of `count` tokens: centred on the mask, which is centred on its tokens."""
     spanned = -(-length // token_px)
-    slack = (spanned * token_px - length) // 2
-    first = start - slack - (count - spanned) // 2 * token_px
+    aligned = start - (spanned * token_px - length) // 2
+    room = (
+        max(0, aligned) // token_px
+    )  # moving by whole tokens keeps the alignment, at the canvas's edges too
+    first = aligned - min((count - spanned) // 2, room) * token_px
+    past = max(0, first + count * token_px - canvas)
+    moved = first - -(-past // token_px) * token_px
+    if moved >= 0 and moved + count * token_px >= start + length:
+        return moved
     return min(max(first, 0), max(0, canvas - count * token_px))
 
 

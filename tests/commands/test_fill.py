@@ -182,10 +182,14 @@ def test_a_checkpoint_with_a_pickle_or_a_wrong_hash_is_refused(folder: Path, tmp
     assert (result.exit_code, "is a pickle" in result.stderr) == (2, True)
 
 
-def test_an_input_is_never_written_over_by_accident(folder: Path, model: str) -> None:
-    result = fill(folder, model, "--layer", folder / "mask.png")
+@pytest.mark.parametrize("option", ["--layer", "--out"])
+@pytest.mark.parametrize("name", ["canvas.png", "mask.png"])
+def test_an_input_is_never_written_over(folder: Path, model: str, option: str, name: str) -> None:
+    before = (folder / name).read_bytes()
+    result = fill(folder, model, option, folder / name)
     assert result.exit_code == 2
     assert "would be written over" in result.stderr
+    assert (folder / name).read_bytes() == before
 
 
 def test_the_installed_program_answers_without_a_traceback(folder: Path) -> None:

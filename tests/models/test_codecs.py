@@ -12,6 +12,7 @@ from hypothesis import given
 from torch import Tensor
 
 from lazydiffusion.models.codecs import PixelCodec
+from lazydiffusion.models.extension import extend
 from lazydiffusion.models.patches import patchify
 
 pytestmark = pytest.mark.unit
@@ -38,13 +39,40 @@ def test_only_the_given_tokens_pixels_change(rows: int, cols: int, seed: int, da
     encoded = codec.encode(window, hole, torch.tensor([chosen]))
 
     assert encoded.tokens.shape == encoded.keep.shape == (1, len(chosen), codec.token_channels)
-    assert torch.equal(codec.decode(encoded.tokens, encoded), window)
+    assert torch.equal(encoded.window, extend(window, hole))
+    assert not encoded.tokens[encoded.keep].any()  # what is visible differs from nothing
+    torch.testing.assert_close(
+        patchify(codec.decode(encoded.tokens, encoded), 4)[:, chosen], patchify(window, 4)[:, chosen]
+    )
 
-    variations = torch.rand(2, len(chosen), codec.token_channels) * 2 - 1
+    variations = torch.rand(2, len(chosen), codec.token_channels) - 0.5
     decoded = patchify(codec.decode(variations, encoded), 4)
-    untouched = sorted(set(range(rows * cols)) - set(chosen))
-    assert torch.equal(decoded[:, chosen], variations)
-    assert torch.equal(decoded[:, untouched], patchify(window, 4)[:, untouched].expand(2, -1, -1))
+    base = patchify(encoded.window, 4).expand(2, -1, -1)
+    others = sorted(set(range(rows * cols)) - set(chosen))
+    torch.testing.assert_close(decoded[:, chosen], (base[:, chosen] + variations).clamp(-1, 1))
+    assert torch.equal(decoded[:, others], base[:, others])
+
+
+def test_visible_pixels_are_exact_where_nothing_is_added() -> None:
+    codec = PixelCodec()
+    window, hole = a_window(4, 4, 16), torch.rand(1, 1, 64, 64) > 0.7
+
+    encoded = codec.encode(window, hole, torch.tensor([[3, 7, 8]]))
+
+    visible = ~hole.expand_as(window)
+    assert torch.equal(codec.decode(encoded.tokens, encoded)[visible], window[visible])
+
+
+def test_another_picture_can_be_the_start() -> None:
+    """Its tokens, decoded in place, are that picture: the hidden part too."""
+    codec = PixelCodec(patch=8)
+    window, picture = a_window(3, 3, 8), a_window(3, 3, 8, seed=1)
+    everything = torch.arange(9)[None]
+    encoded = codec.encode(window, torch.rand(1, 1, 24, 24) > 0.5, everything)
+
+    start = codec.encode_picture(picture, encoded)
+
+    torch.testing.assert_close(codec.decode(start, encoded), picture)
 
 
 def test_a_value_is_known_where_its_pixel_is_visible() -> None:

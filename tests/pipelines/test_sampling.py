@@ -67,10 +67,7 @@ def run(oracle: Oracle, scheduler: Any, guidance: Guidance = UNGUIDED, **options
     return denoise(oracle, scheduler, guidance=guidance, **values)  # type: ignore[arg-type]
 
 
-CLAMPED = pytest.mark.xfail(reason="flow.to_velocity's clamp: steps below sigma 0.05 leave noise behind")
-
-
-@pytest.mark.parametrize("prediction", [pytest.param("sample", marks=CLAMPED), "velocity", "epsilon"])
+@pytest.mark.parametrize("prediction", ["sample", "velocity", "epsilon"])
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 @pytest.mark.parametrize("steps", [5, 20, 50])
 @pytest.mark.parametrize("make", [euler, heun])

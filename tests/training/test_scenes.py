@@ -172,6 +172,12 @@ def test_sketches_are_drawn_in_the_hole_only(monkeypatch: pytest.MonkeyPatch) ->
     assert made.sketch.abs().max() <= 1
 
 
+def distances(padding: list[int], inside: list[int]) -> list[int]:
+    """Squared distance of each padding token to the nearest hidden one, sorted: which of equals is taken is left open."""
+    here = np.array([divmod(index, GRID) for index in inside])
+    return sorted(int(((here - divmod(index, GRID)) ** 2).sum(axis=1).min()) for index in padding)
+
+
 def test_the_tokens_are_those_that_an_edit_would_have() -> None:
     """Hidden ones first, padded with the nearest visible ones, as tokens.pad_with_nearest pads them."""
     made = make(60)
@@ -185,8 +191,8 @@ def test_the_tokens_are_those_that_an_edit_would_have() -> None:
             continue
         fit += 1
         expected = tokens.pad_with_nearest(hidden, BUCKET).tolist()
-        assert indices[: len(inside)] == expected[: len(inside)] == inside
-        assert set(indices[len(inside) :]) == set(expected[len(inside) :])
+        assert set(indices[: len(inside)]) == set(expected[: len(inside)]) == set(inside)
+        assert distances(indices[len(inside) :], inside) == distances(expected[len(inside) :], inside)
     assert fit > 30
 
 
@@ -232,7 +238,6 @@ def test_the_overviews_hole_covers_all_that_the_hole_touches() -> None:
     assert found.sum() < 3 * expected.sum()  # and not much more
 
 
-@pytest.mark.xfail(reason="SceneMaker._overview_hole: the hole is not widened past the window's border")
 def test_the_overviews_hole_covers_it_at_the_windows_border_too() -> None:
     found, expected = overview_holes(near_border=True)
 

@@ -6,6 +6,7 @@ import json
 import secrets
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def random_seed() -> int:
 
 def run(files: Files, settings: EditSettings, device: str, as_json: bool) -> None:
     """Check everything that can be checked, then load, fill and write. Raises LazyDiffusionError."""
+    warnings.filterwarnings("ignore", module="PIL")  # Pillow's notes on odd files are not for artists
     canvas = images.read_canvas(files.canvas)
     mask = images.read_mask(files.mask, canvas.size)
     sketch = images.read_sketch(files.sketch, canvas.size) if files.sketch else None
@@ -104,7 +106,7 @@ def _targets(files: Files, variations: int) -> tuple[list[Path], list[Path]]:
         return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(variations)]
 
     outs, layers = numbered(files.out), numbered(files.layer) if files.layer else []
-    inputs = {p.resolve() for p in (files.mask, files.sketch) if p is not None}
+    inputs = {p.resolve() for p in (files.canvas, files.mask, files.sketch) if p is not None}
     for path in [*outs, *layers]:
         if path.resolve() in inputs:
             raise BadInput(

@@ -127,3 +127,9 @@ def _memory_errors() -> Iterator[None]:
             "The GPU's memory is full. Close other programs that use it, make the selection smaller, "
             "or use --device cpu."
         ) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "not enough memory" not in str(error):
+            raise
+        raise OutOfMemory(
+            "The computer's memory is full. Close other programs, or use a smaller canvas or selection."
+        ) from error

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SMALLEST_SIGMA = 0.05
-"""Clamp of the divisor that turns predicted samples into velocities (JiT, Li and He 2025, section 4)."""
+"""Clamp of the divisor that turns samples into velocities in the loss (JiT, Li and He 2025, section 4)."""
 STEPS_PER_SIGMA = 1000.0
 
 
@@ -28,12 +28,17 @@ def to_velocity(
     noisy: Float[Tensor, "b n d"],
     sigma: Float[Tensor, "b 1 1"],
     prediction: Literal["sample", "velocity", "epsilon"],
+    smallest_sigma: float = SMALLEST_SIGMA,
 ) -> Float[Tensor, "b n d"]:
-    """What a decoder predicts, as a velocity."""
+    """What a decoder predicts, as a velocity.
+
+    In the loss the clamp keeps the weight of nearly clean tokens finite. A sampler gives its own `smallest_sigma`, next
+    to 0: its last step then ends exactly on the predicted sample, however many steps there are.
+    """
     if prediction == "velocity":
         return output
     if prediction == "sample":
-        return (noisy - output) / sigma.clamp_min(SMALLEST_SIGMA)
+        return (noisy - output) / sigma.clamp_min(smallest_sigma)
     return (output - noisy) / (1 - sigma).clamp_min(SMALLEST_SIGMA)
 
 

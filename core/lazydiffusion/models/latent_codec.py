@@ -29,9 +29,7 @@ STABLE_DIFFUSION_VAE = {
     "sample_size": 1024,
 }
 """AutoencoderKL's arguments for the VAE of Stable Diffusion 1 and 2 and of PixArt-alpha."""
-OVERVIEW_SHRINK = 4
-"""The overview is this many times narrower than the window: a sixteenth of the work."""
-DETAIL_MARGIN = 8
+DETAIL_MARGIN = 4
 """Latents around the decoder's tokens that are encoded in detail as well; the overview's stand in for the others."""
 MERGE_REACH = 2
 """Islands of tokens at most twice this many tokens apart are encoded, and decoded, as one box."""
@@ -48,27 +46,43 @@ class LatentSurroundings:
     hidden: Bool[Tensor, "rows cols"]
     """The tokens that have anything to decode; on the CPU."""
     statistics: lazy_vae.NormStatistics | None = None
-    """Recorded at the first decode and shared by all variations; may be taken over from an earlier edit of the window."""
+    """Recorded at the first decode, shared by all variations; may be taken over from an earlier edit of the window."""
 
 
-class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class LatentCodec(ModelMixin, ConfigMixin):
     """Tokens are patches of patch x patch latents of an AutoencoderKL, encoded and decoded only where needed.
 
-    Encoding: the VAE's encoder sees the decoder's tokens with a margin in detail, and the whole window at a quarter of
-    its width. Decoding: the middle block runs on the whole latent grid, everything after it on the hidden tokens'
-    bounding boxes (one for each island of the mask), with the halo that makes it equal to the full decode there, given
-    the same statistics for the group normalisations (lazy_vae.py). These are recorded once per edit, at its first
-    decode: from a decode of the overview, or, with `whole_window`, of the window itself, which is then encoded in full
-    as well. Where the mask covers the whole window nothing is estimated.
+    Encoding: the VAE's encoder sees the decoder's tokens with a margin in detail, and an overview: the whole window,
+    `overview_shrink` times as narrow. Decoding: the middle block runs on the whole latent grid, everything after it on
+    the hidden tokens' bounding boxes (one for each island of the mask) with the halo that makes it equal to the full
+    decode there, given the same statistics for the group normalisations (lazy_vae.py). These are recorded once per
+    edit, at its first decode, from a decode of the overview; or, with `whole_window`, of the window itself, which is
+    then encoded in full as well. Where the mask covers the whole window nothing is estimated.
+
+    Cost with Stable Diffusion's VAE, a window of 1024 x 1024 px and a mask of 10 %, in FLOPs: a decode takes 0.20 of
+    the full one, encoding 0.27 of a full encode; once per edit, the overview takes 0.23 of a full encode (0.06 when it
+    shrinks 4 times), its statistics 0.24 of a full decode (0.06).
+
+    Error of a fill, against encoding and decoding the finished picture in full, with a small VAE (8 to 24 channels,
+    briefly trained) on windows of 256 x 256 px: 2.4 levels of 255 on average, 1.0 of it a shift of colour, when the
+    overview shrinks 2 times; 5.8 and 3.0 when it shrinks 4 times; 1.1 and 0.7 with `whole_window`, whose statistics
+    are those of the canvas before the fill. Statistics of the decoded boxes alone would be far off: 13 and 11.
 
     `vae_config`: AutoencoderKL's arguments; its weights are saved with this model. Raises BadModel for a VAE that
     cannot be run in parts.
     """
 
     @register_to_config
-    def __init__(self, patch: int = 2, vae_config: dict[str, Any] | None = None, whole_window: bool = False):
+    def __init__(
+        self,
+        patch: int = 2,
+        vae_config: dict[str, Any] | None = None,
+        overview_shrink: int = 2,
+        whole_window: bool = False,
+    ):
         super().__init__()
         self.patch = patch
+        self.overview_shrink = overview_shrink
         self.whole_window = whole_window
         self.vae = AutoencoderKL(**(vae_config or STABLE_DIFFUSION_VAE))
         lazy_vae.check_local(self.vae)
@@ -78,11 +92,11 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
             )
 
     @classmethod
-    def from_vae(cls, vae: AutoencoderKL, patch: int = 2, whole_window: bool = False) -> Self:
-        """A codec around a VAE that is loaded already; it is shared, not copied."""
-        settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+    def from_vae(cls, vae: AutoencoderKL, **settings: Any) -> Self:
+        """A codec around a VAE that is loaded already; it is shared, not copied. `settings`: as for the class."""
+        config = {name: value for name, value in vae.config.items() if not name.startswith("_")}
         with torch.device("meta"):
-            codec = cls(patch=patch, vae_config=settings, whole_window=whole_window)
+            codec: Self = cls(vae_config=config, **settings)
         codec.vae = vae
         return codec
 
@@ -179,7 +193,7 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if self.whole_window:
             latents = self._encoded(picture, Box(0, 0, cols, rows))
             return latents, latents
-        coarse = Box(0, 0, -(-cols // OVERVIEW_SHRINK), -(-rows // OVERVIEW_SHRINK))
+        coarse = Box(0, 0, -(-cols // self.overview_shrink), -(-rows // self.overview_shrink))
         size = coarse.h * self.latent_px, coarse.w * self.latent_px
         sample = self._encoded(functional.interpolate(picture, size=size, mode="area"), coarse)
         latents = functional.interpolate(sample, size=(rows, cols), mode="bilinear")
@@ -193,9 +207,9 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> Float[Tensor, "1 c lh lw"]:
         """`latents`, overwritten with the picture's own near the tokens `asked` for."""
         size = latents.shape[-1], latents.shape[-2]
-        for box in [Box(0, 0, *size)] if self.whole_window else islands(asked):
-            detail = _region(box, self.patch, DETAIL_MARGIN).clip(size)
-            latents[(..., *detail.slices())] = self._encoded(picture, detail)
+        regions = [_region(box, self.patch, DETAIL_MARGIN).clip(size) for box in islands(asked)]
+        for region in [Box(0, 0, *size)] if self.whole_window else regions:
+            latents[(..., *region.slices())] = self._encoded(picture, region)
         return latents
 
     def _norms(self, surroundings: LatentSurroundings) -> AbstractContextManager[None]:
@@ -208,14 +222,17 @@ class LatentCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return lazy_vae.given_norms(surroundings.statistics)
 
     def _encoded(self, picture: Float[Tensor, "1 3 h w"], region: Box) -> Float[Tensor, "1 c lh lw"]:
-        """The most likely latents of a region (in latents) of the picture, scaled as diffusion models are given them."""
+        """The most likely latents of a region (in latents) of the picture, scaled as diffusion models get them."""
         moments = lazy_vae.run_layers(lazy_vae.encoder_layers(self.vae), picture, region)
         config = self.vae.config
-        return (moments[:, : config.latent_channels] - (config.shift_factor or 0)) * config.scaling_factor
+        mean = moments[:, : config.latent_channels]
+        scaled: Tensor = (mean - (config.shift_factor or 0)) * config.scaling_factor
+        return scaled
 
     def _unscaled(self, latents: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c h w"]:
         """The inverse of that scaling: what the VAE's decoder is given."""
-        return latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
+        unscaled: Tensor = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
+        return unscaled
 
 
 def islands(marked: Bool[Tensor, "rows cols"], reach: int = MERGE_REACH) -> list[Box]:

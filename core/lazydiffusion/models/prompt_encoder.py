@@ -51,22 +51,27 @@ def verify_sha256(path: Path, expected: str) -> None:
 class PromptEncoder(ModelMixin, ConfigMixin):
     """Turns prompts into word states (B, L, T); remembers the last prompts, so that a repeated one costs nothing.
 
-    `source`: MINILM, or a local folder or hub id of any transformers encoder (T5, BERT, ...). `sha256`: of its
-    model.safetensors, checked before the weights are loaded; None for a hub id that is trusted as it is.
+    `source`: MINILM, whose hash is known, or a local folder or hub id of any transformers encoder (T5, BERT, ...).
+    `sha256`: of its model.safetensors, checked before the weights are loaded; None for one that is trusted as it is.
     Weights stay where they come from: `save_pretrained` writes the configuration only.
     """
 
     @register_to_config
-    def __init__(self, source: str = MINILM, sha256: str | None = MINILM_SHA256, max_tokens: int = 32):
+    def __init__(self, source: str = MINILM, sha256: str | None = None, max_tokens: int = 32):
         super().__init__()
         location = minilm_folder() if source == MINILM else source
-        if sha256 is not None:
-            verify_sha256(Path(location) / "model.safetensors", sha256)
+        expected = MINILM_SHA256 if source == MINILM else sha256
+        self.register_to_config(sha256=expected)
+        if expected is not None:
+            verify_sha256(Path(location) / "model.safetensors", expected)
         offline = Path(location).is_dir()
-        self.tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=offline)
-        self.encoder = AutoModelForTextEncoding.from_pretrained(
-            location, local_files_only=offline, use_safetensors=True
-        )
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=offline)
+            self.encoder = AutoModelForTextEncoding.from_pretrained(
+                location, local_files_only=offline, use_safetensors=True
+            )
+        except (OSError, ValueError) as error:
+            raise BadModel(f"The text encoder {source} cannot be loaded as safetensors: {error}") from error
         self.max_tokens = max_tokens
         self.requires_grad_(False).eval()
         self._cache: OrderedDict[tuple[str, torch.device, torch.dtype], Tensor] = OrderedDict()

@@ -98,4 +98,4 @@ def _velocity(
 ) -> Tensor:
     """Float32 velocity, whatever the decoder's own precision."""
     output = step(tokens.to(decoder.dtype), time, conditions).float()
-    return flow.to_velocity(output, tokens, sigma, decoder.config.prediction)
+    return flow.to_velocity(output, tokens, sigma, decoder.config.prediction, smallest_sigma=1e-6)

@@ -64,7 +64,9 @@ def encode_captions(
     listed = captions_of(bank, each)
     texts = list(dict.fromkeys(["", *[text for texts in listed for text in texts]]))
     row_of = {text: row for row, text in enumerate(texts)}
-    fingerprint = hashlib.sha256("\n".join([str(encoder.config.sha256), *texts]).encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(
+        "\n".join([encoder.config.source, str(encoder.config.sha256), str(LENGTH), *texts]).encode()
+    ).hexdigest()[:16]
     file = None if cache is None else cache / f"captions-{fingerprint}.safetensors"
     if file is not None and file.is_file():
         stored = load_file(file)
@@ -89,7 +91,7 @@ def encode_captions(
 def _encode(
     texts: list[str], encoder: PromptEncoder, progress: Callable[[int, int], None] | None, batch: int
 ) -> dict[str, Tensor]:
-    """By length, so that a batch has little padding; without the encoder's own cache of prompts."""
+    """By length, so that a batch has little padding."""
     states = torch.zeros(len(texts), LENGTH, encoder.channels, dtype=torch.float16)
     lengths = torch.zeros(len(texts), dtype=torch.long)
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))

@@ -65,6 +65,7 @@ def contact_sheet(
     holed = torch.where(scenes.hole, colour, scenes.window)
     cells = torch.cat([holed, filled, scenes.window], dim=3) / 2 + 0.5  # (B, 3, s, 3 s)
     cells = torch.nn.functional.pad(cells, (2, 6, 2, 6), value=1.0)
+    across = min(across, len(cells))
     count = len(cells) // across * across
     rows = [torch.cat(list(cells[i : i + across]), dim=2) for i in range(0, count, across)]
     return torch.cat(rows, dim=1).clamp(0, 1).cpu()

@@ -77,8 +77,11 @@ class LazyObjective(nn.Module):
             sketch.repeat(draws, 1, 1),
         )
         velocity = flow.to_velocity(output.float(), noisy, sigma, self.decoder.config.prediction)
-        # The same clamp on both sides, so that a perfect prediction has no error (JiT's v = (x - z) / clamp).
-        target = flow.to_velocity(clean, noisy, sigma, "sample")
+        target = noise - clean
+        if (
+            self.decoder.config.prediction == "sample"
+        ):  # the same clamp on both sides: a perfect prediction has no error
+            target = flow.to_velocity(clean, noisy, sigma, "sample")
         error = (velocity - target).square() * weight.repeat(draws, 1, 1)
         return error.mean() / weight.mean()
 

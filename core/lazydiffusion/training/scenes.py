@@ -261,7 +261,8 @@ class SceneMaker:
         squared = torch.cdist(place, place).square()
         far = float(4 * self.window_tokens**2)
         distance = (squared + far * ~hidden[:, None, :]).amin(dim=-1)  # (B, n)
-        order = torch.arange(len(place), device=self.device) / len(place)
+        # Ties at random: of a hole that is too large for the bucket, any tokens are left out, not always the last rows.
+        order = torch.rand(distance.shape, device=self.device, generator=self.generator)
         return (distance + 0.5 * order).topk(bucket, dim=1, largest=False).indices
 
     def _overview_hole(
@@ -276,7 +277,10 @@ class SceneMaker:
             dim=-1,
         )
         # A hole thinner than an overview px would slip between samples: widen it first, on the masks' coarse grid.
-        wide = functional.max_pool2d(functional.max_pool2d(hole[:, None].float(), COARSE), 3, 1, 1)
+        margin = 2  # past the window's border too
+        coarse = functional.pad(functional.max_pool2d(hole[:, None].float(), COARSE), (margin,) * 4)
+        wide = functional.max_pool2d(coarse, 3, 1, 1)
+        grid = grid * (self.window_side / (self.window_side + 2 * margin * COARSE))
         return functional.grid_sample(wide, grid, align_corners=False) > 0
 
     def _overview_positions(self, extent: Tensor, offset: Tensor) -> Float[Tensor, "b m 2"]:

@@ -104,6 +104,11 @@ def load_settings(path: Path) -> Settings:
     settings: Settings = _fill(Settings, values, str(path))
     if len(settings.data.buckets) != len(settings.data.bucket_weights):
         raise BadInput(f"{path}: `buckets` and `bucket_weights` must have the same length.")
+    given, expected = settings.decoder.get("context_channels", 320), settings.encoder.get("channels", 320)
+    if given != expected:
+        raise BadInput(
+            f"{path}: the decoder's `context_channels` is {given}; it must be the encoder's `channels`, {expected}."
+        )
     if max(settings.data.buckets) > settings.data.window_tokens**2:
         raise BadInput(
             f"{path}: a bucket of {max(settings.data.buckets)} tokens is larger than the window of "

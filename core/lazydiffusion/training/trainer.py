@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lazydiffusion.errors import BadModel
+from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.prompt_encoder import PromptEncoder
@@ -74,6 +74,23 @@ class Trainer:
         device = self.accelerator.device
         self.generator = torch.Generator(device).manual_seed(settings.seed + self.accelerator.process_index)
 
+        grids = {
+            "window_tokens": settings.data.window_tokens,
+            "overview_tokens": settings.data.overview_tokens,
+        }
+        model = LazyObjective(
+            ContextEncoder(**{**grids, **settings.encoder}),
+            LazyDecoder(**settings.decoder),
+            settings.objective,
+        )
+        if init_from is not None:
+            load_weights(model, init_from)
+            self.say(f"Weights taken from {init_from}.")
+        if resume and not (self.folder / STATE_FOLDER).is_dir():
+            raise BadModel(
+                f"There is nothing to resume in {self.folder / STATE_FOLDER}: start the run without --resume."
+            )
+
         self.bank, self.held_out = self._load_sprites()
         self.captions = self._load_captions(self.bank)
         self.held_out_captions = self._load_captions(self.held_out)
@@ -81,12 +98,6 @@ class Trainer:
             self.bank, settings.data.window_tokens, settings.data.overview_tokens, self.generator
         )
 
-        model = LazyObjective(
-            ContextEncoder(**settings.encoder), LazyDecoder(**settings.decoder), settings.objective
-        )
-        if init_from is not None:
-            load_weights(model, init_from)
-            self.say(f"Weights taken from {init_from}.")
         model.to(device)
         self.average = AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(settings.optimiser.ema), use_buffers=False
@@ -237,6 +248,10 @@ class Trainer:
         with self.accelerator.main_process_first():
             bank = load_bank(Path(data.shards), side=data.sprite_side, cache=cache)
         held_out = bank.held_out()
+        if not held_out.any() or held_out.all():
+            raise BadInput(
+                f"{data.shards} holds {len(bank)} sprites, too few to keep some apart for the samples: add more."
+            )
         self.say(f"{int((~held_out).sum())} sprites to train on, {int(held_out.sum())} held out.")
         return bank.subset(~held_out).to(self.accelerator.device), bank.subset(held_out).to(
             self.accelerator.device
@@ -250,10 +265,7 @@ class Trainer:
             return encode_captions(bank, encoder, data.captions, cache)
 
     def _resume(self) -> None:
-        state = self.folder / STATE_FOLDER
-        if not state.is_dir():
-            raise BadModel(f"There is nothing to resume in {state}: start the run without --resume.")
-        self.accelerator.load_state(str(state))
+        self.accelerator.load_state(str(self.folder / STATE_FOLDER))
         self.say(f"Resumed at step {self.clock.step}.")
 
 
