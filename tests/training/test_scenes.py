@@ -173,7 +173,7 @@ def test_sketches_are_drawn_in_the_hole_only(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def distances(padding: list[int], inside: list[int]) -> list[int]:
-    """Squared distance of each padding token to the nearest hidden one, sorted: which of equals is taken is left open."""
+    """Squared distance of each padding token to the nearest hidden one, sorted: which of equals comes is open."""
     here = np.array([divmod(index, GRID) for index in inside])
     return sorted(int(((here - divmod(index, GRID)) ** 2).sum(axis=1).min()) for index in padding)
 

@@ -20,8 +20,9 @@ VIEW_CHANNELS = 4
 class ContextEncoder(ModelMixin, ConfigMixin):
     """A vision transformer over two views of the canvas: the window in full detail, and the overview.
 
-    Both are cut into patches of `patch` px, embedded through a bottleneck, told apart by a learned vector, and
-    placed in one frame by continuous rotary positions; any grid of either will do. The last block asks only for the kept tokens.
+    Both are cut into patches of `patch` px, embedded through a bottleneck, told apart by a learned vector, and placed
+    in one frame by continuous rotary positions; any grid of either will do. The last block asks only for the kept
+    tokens.
     """
 
     _supports_gradient_checkpointing = False

@@ -6,7 +6,7 @@ Three things in such a VAE are not local, and each has its answer here:
   the part of each layer's input that it depends on, and crops to that part on the way forward.
 - Group normalisation takes mean and variance over the whole picture. Given those (`NormStatistics`), it is one factor
   and one offset per channel, and local. They are recorded from one pass over something that stands for the whole.
-- The attention in the middle block looks everywhere. The decoder's runs on the whole latent grid, which is a tenth of
+- The attention in the middle block looks everywhere. The decoder's runs on the whole latent grid, which is a twelfth of
   the decoder's work at 1024 x 1024 px; the encoder's sees the region and its margin only.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,7 +87,7 @@ def encoder_layers(vae: AutoencoderKL) -> list[Layer]:
     for attention, resnet in zip(encoder.mid_block.attentions, encoder.mid_block.resnets[1:], strict=True):
         layers += [_attention(attention)] if attention is not None else []
         layers.append(_residual(resnet))
-    layers.append(_convolution(encoder.conv_norm_out, encoder.conv_act, encoder.conv_out))
+    layers.append(_convolution(encoder.conv_out, encoder.conv_norm_out, encoder.conv_act))
     return [*layers, Layer(vae.quant_conv)] if vae.quant_conv is not None else layers
 
 
@@ -106,7 +106,7 @@ def decoder_layers(vae: AutoencoderKL) -> list[Layer]:
     for block in decoder.up_blocks:
         layers += [_residual(resnet) for resnet in block.resnets]
         layers += [Layer(up, before=1, after=1, up=2) for up in block.upsamplers or ()]
-    return [*layers, _convolution(decoder.conv_norm_out, decoder.conv_act, decoder.conv_out)]
+    return [*layers, _convolution(decoder.conv_out, decoder.conv_norm_out, decoder.conv_act)]
 
 
 def check_local(vae: AutoencoderKL) -> None:
@@ -173,16 +173,16 @@ class _Replacer(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if not self.remaining:
             raise ValueError("More group normalisations ran than statistics were given for them.")
-        return _normalise(*args, **(kwargs or {}), statistics=self.remaining.pop(0))
+        return _normalise(self.remaining.pop(0), *args, **(kwargs or {}))
 
 
 def _normalise(
+    statistics: tuple[Tensor, Tensor],
     x: Float[Tensor, "b c *n"],
     groups: int,
     weight: Float[Tensor, " c"],
     bias: Float[Tensor, " c"],
     eps: float,
-    statistics: tuple[Tensor, Tensor],
 ) -> Float[Tensor, "b c *n"]:
     """functional.group_norm with given mean and variance: one factor and one offset per channel."""
     per_group = x.shape[1] // groups
@@ -204,7 +204,7 @@ def _attention(attention: nn.Module) -> Layer:
     return Layer(lambda x: attention(x.contiguous()))
 
 
-def _convolution(*modules: nn.Module) -> Layer:
-    """Modules that run one after the other, of which the last is a convolution."""
-    reach = max(modules[-1].kernel_size) // 2
-    return Layer(lambda x: reduce(lambda value, module: module(value), modules, x), before=reach, after=reach)
+def _convolution(convolution: nn.Conv2d, *first: nn.Module) -> Layer:
+    """A convolution, after what `first` does to each px by itself."""
+    reach = max(convolution.kernel_size) // 2
+    return Layer(nn.Sequential(*first, convolution), before=reach, after=reach)

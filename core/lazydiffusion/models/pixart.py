@@ -45,7 +45,7 @@ def decoder_from_pixart(
     patch, latents = config.patch_size, config.in_channels
     rows = config.sample_size // patch
     interpolation = config.interpolation_scale or max(config.sample_size // 64, 1)
-    decoder = LazyDecoder(
+    decoder: LazyDecoder = LazyDecoder(
         token_channels=patch * patch * latents,
         channels=channels,
         layers=config.num_layers,
@@ -121,7 +121,8 @@ def _block(theirs: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
 
 def _noise_only(projection: Tensor, latents: int, patch: int) -> Tensor:
     """The rows of the output layer, in order (p q c), that predict the noise: the first of PixArt's channels."""
-    return projection.unflatten(0, (patch * patch, -1))[:, :latents].flatten(0, 1)
+    rows: Tensor = projection.unflatten(0, (patch * patch, -1))[:, :latents].flatten(0, 1)
+    return rows
 
 
 def _size_embedding(transformer: PixArtTransformer2DModel, size: tuple[int, int]) -> Tensor:
