@@ -47,13 +47,16 @@ def poisson(
     # the mask the canvas goes on as it ends, which is what the fill meets where the mask reaches the canvas's edge.
     source, target = source[_nearest(cv2, hidden)], target[_nearest(cv2, ~hidden)]
     past = ((MARGIN, MARGIN), (MARGIN, MARGIN))
-    padded = [np.pad(picture, (*past, (0, 0)), mode="edge") for picture in (source, target)]
+    source, target = (
+        np.pad(source, (*past, (0, 0)), mode="edge"),
+        np.pad(target, (*past, (0, 0)), mode="edge"),
+    )
     stencil = np.pad(hidden, past, mode="edge").astype(np.uint8) * 255
-    stencil = cv2.dilate(stencil, np.ones((3, 3), np.uint8), iterations=EROSION)
+    stencil = np.asarray(cv2.dilate(stencil, np.ones((3, 3), np.uint8), iterations=EROSION), dtype=np.uint8)
     stencil[[0, -1]], stencil[:, [0, -1]] = 0, 0
     rows, cols = np.flatnonzero(stencil.any(axis=1)), np.flatnonzero(stencil.any(axis=0))
     centre = (int(cols[0] + cols[-1] + 1) // 2, int(rows[0] + rows[-1] + 1) // 2)
-    mixed = cv2.seamlessClone(*padded, stencil, centre, cv2.NORMAL_CLONE)
+    mixed = cv2.seamlessClone(source, target, stencil, centre, cv2.NORMAL_CLONE)
     mixed = mixed[MARGIN:-MARGIN, MARGIN:-MARGIN]
     return np.asarray(mixed[y : y + box.h, x : x + box.w], dtype=np.uint8)
 
