@@ -11,6 +11,7 @@ from diffusers import FlowMatchHeunDiscreteScheduler
 from PIL import Image
 from tests.checkpoint_files import tiny_pipeline
 
+from lazydiffusion.checkpoints import embedded_folder
 from lazydiffusion.errors import BadInput
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
 
@@ -138,7 +139,10 @@ def test_words_guidance_negative_prompt_and_sketch_each_change_the_fill(
             assert not np.array_equal(first, second)
 
 
-def test_a_low_strength_stays_near_the_canvas(pipeline: LazyDiffusionPipeline, mask: Image.Image) -> None:
+def test_a_low_strength_stays_near_the_canvas(mask: Image.Image) -> None:
+    """With the embedded model: random weights know no picture that they could stay near to."""
+    pipeline = LazyDiffusionPipeline.from_pretrained(embedded_folder(), dtype=torch.float32, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
     canvas = Image.new("RGB", (320, 200), (200, 40, 40))
     canvas.paste((40, 200, 40), (110, 80, 150, 110))
     hidden = np.asarray(mask) > 0
