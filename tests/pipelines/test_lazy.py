@@ -141,7 +141,9 @@ def test_words_guidance_negative_prompt_and_sketch_each_change_the_fill(
 
 def test_a_low_strength_stays_near_the_canvas(mask: Image.Image) -> None:
     """With the embedded model: random weights know no picture that they could stay near to."""
-    pipeline = LazyDiffusionPipeline.from_pretrained(embedded_folder(), dtype=torch.float32, local_files_only=True)
+    pipeline = LazyDiffusionPipeline.from_pretrained(
+        embedded_folder(), dtype=torch.float32, local_files_only=True
+    )
     pipeline.set_progress_bar_config(disable=True)
     canvas = Image.new("RGB", (320, 200), (200, 40, 40))
     canvas.paste((40, 200, 40), (110, 80, 150, 110))
