@@ -87,7 +87,7 @@ def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
             "[data]\nwindow_tokens = 8",
             "a bucket of 112 tokens is larger than the window of 8 x 8 tokens",
         ),
-        ("seed = ", "are not valid TOML"),
+        ("seed = ", "is not valid TOML"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file_and_the_setting(tmp_path: Path, text: str, message: str) -> None:
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read: Is a directory"):
         load_settings(tmp_path)
     (tmp_path / "run.toml").write_bytes(b"seed = '\xff'")
-    with pytest.raises(BadInput, match="are not valid TOML"):
+    with pytest.raises(BadInput, match="is not valid TOML"):
         load_settings(tmp_path / "run.toml")
 
 

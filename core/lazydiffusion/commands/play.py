@@ -11,7 +11,6 @@ box = [40, 60, 200, 200]      # or: ellipse = [x, y, w, h], or: mask = "house.pn
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from lazydiffusion import compose, images
 from lazydiffusion.errors import BadInput, CannotWrite
 from lazydiffusion.image_output import check_writable, write_canvas
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE, EditSettings
+from lazydiffusion.toml_file import read_toml
 
 SCRIPT_KEYS = {"canvas", "size", "background", "seed", "edit"}
 SHAPES = ("mask", "box", "ellipse")
@@ -66,12 +66,7 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
 
 
 def _read(script: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(script.read_text(encoding="utf8"))
-    except OSError as error:
-        raise BadInput(f"The script {script} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"The script {script} is not valid TOML: {error}.") from error
+    values = read_toml(script, "script")
     unknown = sorted(set(values) - SCRIPT_KEYS)
     if unknown:
         raise BadInput(f"{script}: unknown key `{unknown[0]}`; known are {', '.join(sorted(SCRIPT_KEYS))}.")

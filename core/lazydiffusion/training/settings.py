@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lazydiffusion.errors import BadInput
+from lazydiffusion.toml_file import read_toml
 from lazydiffusion.training.objective import Objective
 
 
@@ -95,13 +95,7 @@ def find_settings(name: str) -> Path:
 
 def load_settings(path: Path) -> Settings:
     """Read a TOML file. Raises BadInput for a file that cannot be read, an unknown key, or a value of another type."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf8"))
-    except OSError as error:
-        raise BadInput(f"The training settings {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"The training settings {path} are not valid TOML: {error}.") from error
-    settings: Settings = _fill(Settings, values, str(path))
+    settings: Settings = _fill(Settings, read_toml(path, "training configuration"), str(path))
     if len(settings.data.buckets) != len(settings.data.bucket_weights):
         raise BadInput(f"{path}: `buckets` and `bucket_weights` must have the same length.")
     given, expected = settings.decoder.get("context_channels", 320), settings.encoder.get("channels", 320)
