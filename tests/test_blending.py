@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lazydiffusion.blending import poisson
-from lazydiffusion.geometry import Box, bounding_box
+from lazydiffusion.geometry import bounding_box
+from lazydiffusion.window import Box
 
 GREEN = (60, 160, 90)
 

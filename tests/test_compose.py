@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lazydiffusion import compose
-from lazydiffusion.geometry import Box, plan
+from lazydiffusion.canvas import Canvas
+from lazydiffusion.errors import BadInput
+from lazydiffusion.geometry import plan
+from lazydiffusion.window import Box, overview_size, region_to_send
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -22,7 +28,7 @@ def split_canvas(width: int = 64, height: int = 64) -> np.ndarray:
 
 def test_at_scale_1_a_view_is_the_canvas_itself() -> None:
     canvas = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    seen = compose.view(canvas, np.zeros((64, 64), np.float32), Box(0, 0, 64, 64), (64, 64))
+    seen = compose.view(Canvas.of(canvas), np.zeros((64, 64), np.float32), Box(0, 0, 64, 64), (64, 64))
     assert np.array_equal(compose.to_bytes(seen.colour), canvas)
     assert not seen.hole.any()
 
@@ -31,7 +37,7 @@ def test_at_scale_1_a_view_is_the_canvas_itself() -> None:
 def test_hidden_colours_never_reach_a_view(size: tuple[int, int]) -> None:
     canvas, mask = split_canvas(), np.zeros((64, 64), np.float32)
     mask[:, 32:] = 0.01  # a soft selection hides as much as a hard one
-    seen = compose.view(canvas, mask, Box(0, 0, 64, 64), size)
+    seen = compose.view(Canvas.of(canvas), mask, Box(0, 0, 64, 64), size)
     shown = ~seen.hole
     assert shown.any()
     assert np.allclose(seen.colour[shown], [1, -1, -1], atol=0.01)
@@ -41,7 +47,7 @@ def test_hidden_colours_never_reach_a_view(size: tuple[int, int]) -> None:
 
 def test_a_window_past_the_canvas_repeats_its_edge() -> None:
     canvas = split_canvas(40, 40)
-    seen = compose.view(canvas, np.zeros((40, 40), np.float32), Box(0, 0, 48, 48), (48, 48))
+    seen = compose.view(Canvas.of(canvas), np.zeros((40, 40), np.float32), Box(0, 0, 48, 48), (48, 48))
     assert np.array_equal(seen.colour[:40, 40:], np.repeat(seen.colour[:40, 39:40], 8, axis=1))
     assert np.array_equal(seen.colour[40:], np.repeat(seen.colour[39:40], 8, axis=0))
 
@@ -64,9 +70,85 @@ def test_a_huge_canvas_is_seen_by_its_samples() -> None:
     canvas = np.full((6000, 6000, 3), (10, 200, 30), dtype=np.uint8)
     mask = np.zeros((6000, 6000), np.float32)
     mask[2999, 2999] = 1  # one pixel must still be found
-    seen = compose.view(canvas, mask, Box(0, 0, 6000, 6000), (64, 64))
+    seen = compose.view(Canvas.of(canvas), mask, Box(0, 0, 6000, 6000), (64, 64))
     assert seen.hole.sum() == 1
     assert np.allclose(compose.to_bytes(seen.colour)[~seen.hole], [10, 200, 30])
+
+
+def photograph(width: int, height: int) -> np.ndarray:
+    """Smooth enough that a coarse picture of it is a fair one."""
+    x, y = np.meshgrid(np.linspace(0, 6, width), np.linspace(0, 4, height))
+    return (127 + 100 * np.stack([np.sin(x), np.cos(y), np.sin(x + y)], axis=-1)).astype(np.uint8)
+
+
+def partly(canvas: np.ndarray, region: Box, overview: tuple[int, int]) -> Canvas:
+    """The canvas as an editor sends it: a region, and all of it small."""
+    small = np.asarray(Image.fromarray(canvas).resize(overview, Image.Resampling.BOX))
+    return Canvas((canvas.shape[1], canvas.shape[0]), region, canvas[region.slices()], small)
+
+
+def test_inside_its_region_a_partly_known_canvas_is_seen_as_if_it_were_whole() -> None:
+    canvas = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    mask = np.zeros((700, 900), np.float32)
+    mask[300:350, 400:460] = 1
+    region = region_to_send((900, 700), Box(400, 300, 60, 50))
+    known = partly(canvas, region, (256, 200))
+    plans = [plan((900, 700), mask), plan((900, 700), mask[region.slices()], region=region)]
+    assert np.array_equal(plans[0].hidden, plans[1].hidden)
+    assert np.array_equal(plans[0].overview_positions, plans[1].overview_positions)
+    assert (plans[0].window, plans[0].fill_box) == (plans[1].window, plans[1].fill_box)
+    whole = compose.view(Canvas.of(canvas), mask, plans[0].window, plans[0].working_size)
+    part = compose.view(known, mask[region.slices()], plans[0].window, plans[0].working_size)
+    assert np.array_equal(whole.colour, part.colour)
+    assert np.array_equal(whole.hole, part.hole)
+
+
+@given(
+    st.integers(64, 900), st.integers(64, 900), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 0.6)
+)
+def test_outside_its_region_a_canvas_is_seen_by_its_overview(
+    width: int, height: int, left: float, top: float, share: float
+) -> None:
+    canvas, mask = photograph(width, height), np.zeros((height, width), np.float32)
+    x, y = int(left * width), int(top * height)
+    box = Box(x, y, max(1, int(share * width)), max(1, int(share * height))).clip((width, height))
+    mask[box.slices()] = 1
+    region = region_to_send((width, height), box)
+    known = partly(canvas, region, overview_size((width, height)))
+    everything, size = Box(0, 0, width, height), plan((width, height), mask).overview_size
+    whole = compose.view(Canvas.of(canvas), mask, everything, size)
+    part = compose.view(known, mask[region.slices()], everything, size)
+    assert np.array_equal(whole.hole, part.hole)
+    shown = (whole.visible > 0.2) & (part.visible > 0.2)
+    assert np.abs(whole.colour - part.colour)[shown].mean() < 0.03
+    assert np.abs(whole.visible - part.visible).mean() < 0.05
+
+
+def test_what_is_hidden_stays_hidden_where_only_the_overview_is_known() -> None:
+    """An overview holds what is under the mask, too: it must not shine through."""
+    canvas, mask = split_canvas(800, 800), np.zeros((800, 800), np.float32)
+    mask[:, 400:] = 1  # all that is blue
+    region = Box(300, 0, 500, 800)
+    seen = compose.view(
+        partly(canvas, region, (256, 256)), mask[region.slices()], Box(0, 0, 800, 800), (128, 128)
+    )
+    assert np.allclose(seen.colour[:, :64], [1, -1, -1], atol=0.01)
+    assert seen.hole[:, 64:].all()
+    assert (seen.colour[:, 64:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"region": Box(700, 0, 200, 100)}, "does not lie on the canvas of 800 x 600 px"),
+        ({"region": Box(0, 0, 200, 50)}, "200 x 50"),
+        ({"overview": None}, "give an overview"),
+    ],
+)
+def test_a_canvas_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+    given_ = {"size": (800, 600), "region": Box(0, 0, 200, 100), "pixels": np.zeros((100, 200, 3), np.uint8)}
+    with pytest.raises(BadInput, match=words):
+        Canvas(**{**given_, "overview": np.zeros((96, 128, 3), np.uint8), **changes})
 
 
 @given(
@@ -86,7 +168,7 @@ def test_a_window_that_shows_a_gradient_gives_it_back(
     x0, y0 = int(left * width), int(top * height)
     mask[y0 : y0 + max(1, int(share * height)), x0 : x0 + max(1, int(share * width))] = 1
     plan_ = plan(size, mask)
-    seen = compose.view(canvas, np.zeros_like(mask), plan_.window, plan_.working_size)
+    seen = compose.view(Canvas.of(canvas), np.zeros_like(mask), plan_.window, plan_.working_size)
     back = compose.from_window(seen.colour, plan_)
     expected = canvas[plan_.fill_box.slices()]
     assert back.shape == expected.shape

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from tests import image_files
 from tests.image_files import ORIENTATION, SIZE, gradient, png16, refusal, save
 
-from lazydiffusion.images import Canvas, read_mask, read_sketch, to_srgb
+from lazydiffusion.images import Picture, read_mask, read_sketch, to_srgb
 
 pytestmark = pytest.mark.unit
 
@@ -137,5 +137,5 @@ def test_a_sketch_has_straight_alpha(tmp_path: Path) -> None:
 def test_a_sketch_is_given_in_srgb(tmp_path: Path) -> None:
     adobe = image_files.rgb_profile()
     save(tmp_path / "sketch.png", gradient(), icc_profile=adobe)
-    expected = to_srgb(Canvas(gradient(), None, adobe))
+    expected = to_srgb(Picture(gradient(), None, adobe))
     assert (read_sketch(tmp_path / "sketch.png", SIZE)[..., :3] == expected).all()

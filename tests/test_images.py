@@ -8,7 +8,7 @@ from PIL import Image, PngImagePlugin
 from tests import image_files
 from tests.image_files import ORIENTATION, SIZE, chunk, gradient, png, png16, save
 
-from lazydiffusion.images import Canvas, read_canvas, to_srgb
+from lazydiffusion.images import Picture, read_canvas, to_srgb
 
 pytestmark = pytest.mark.unit
 
@@ -30,7 +30,7 @@ def test_transparency_is_kept_and_so_are_the_colours_under_it(tmp_path: Path) ->
     assert canvas.alpha is not None
     assert (canvas.alpha == alpha).all()
     assert canvas.transparent
-    assert not Canvas(gradient(), np.full(alpha.shape, 255, np.uint8)).transparent
+    assert not Picture(gradient(), np.full(alpha.shape, 255, np.uint8)).transparent
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".tga", ".ppm", ".qoi", ".jp2", ".sgi", ".pcx"])

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazydiffusion.errors import BadInput
-from lazydiffusion.geometry import Box
+from lazydiffusion.window import Box
 
 EROSION = 3
 """seamlessClone shrinks its mask by so many px before it solves; it is given one that much larger."""

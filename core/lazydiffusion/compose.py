@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lazydiffusion.geometry import Box, EditPlan
+from lazydiffusion.canvas import Canvas
+from lazydiffusion.geometry import EditPlan
+from lazydiffusion.window import Box
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -30,22 +32,33 @@ class View:
     """(h, w), 0..1, the share of a px that is visible."""
 
 
-def view(canvas: Pixels, mask: npt.NDArray[np.floating], box: Box, size: tuple[int, int]) -> View:
-    """The canvas (H, W, 3) inside `box`, resampled to `size` (width, height).
+def view(canvas: Canvas, mask: npt.NDArray[np.floating], box: Box, size: tuple[int, int]) -> View:
+    """The canvas inside `box`, resampled to `size` (width, height). `mask` (h, w): of the canvas's region.
 
-    Hidden pixels (mask > 0) never reach the colours. A box past the canvas shows its edge pixels repeated. Memory
-    stays near that of the box itself, whatever the canvas.
+    Hidden pixels (mask > 0) never reach the colours. A box past the canvas shows its edge pixels repeated. What lies
+    outside the canvas's region comes from its overview. Memory stays near that of the box itself.
     """
-    inside = box.clip((canvas.shape[1], canvas.shape[0]))
-    past = ((0, box.h - inside.h), (0, box.w - inside.w))
-    crop = np.pad(canvas[inside.slices()], (*past, (0, 0)), mode="edge")
-    hidden = np.pad(mask[inside.slices()] > 0, past, mode="edge")
+    inside = box.clip(canvas.size)
+    known = canvas.region.overlap(inside)
+    if known == inside or canvas.overview is None:
+        here = inside.moved(-canvas.region.x, -canvas.region.y).slices()
+        past = (box.w - inside.w, box.h - inside.h)
+        return _resampled(canvas.pixels[here], mask[here] > 0, past, size)
+    return _completed(canvas, mask, box, size)
+
+
+def _resampled(pixels: Pixels, hidden: Bools, past: tuple[int, int], size: tuple[int, int]) -> View:
+    """A view of pixels (h, w, 3), their last column and row repeated `past` = (columns, rows) times."""
+    padding = ((0, past[1]), (0, past[0]))
+    crop = np.pad(pixels, (*padding, (0, 0)), mode="edge")
+    hidden = np.pad(hidden, padding, mode="edge")
+    height, width = hidden.shape
     hole = touched(hidden, size)
-    if (box.w, box.h) == size:
+    if (width, height) == size:
         return View(np.where(hole[..., None], np.float32(0), _signed(crop)), hole, (~hole).astype(np.float32))
-    step = max(1, min(box.w // size[0], box.h // size[1]) // SAMPLES_PER_PIXEL)
+    step = max(1, min(width // size[0], height // size[1]) // SAMPLES_PER_PIXEL)
     crop, visible = crop[::step, ::step], ~hidden[::step, ::step]
-    resample = Image.Resampling.BOX if size[0] <= box.w else Image.Resampling.BILINEAR
+    resample = Image.Resampling.BOX if size[0] <= width else Image.Resampling.BILINEAR
     weight = _resize(visible.astype(np.float32), size, resample)
     channels = [_resize(_signed(crop[..., i]) * visible, size, resample) for i in range(3)]
     colour = np.stack(channels, axis=-1) / np.maximum(weight, 1e-6)[..., None]
@@ -53,12 +66,50 @@ def view(canvas: Pixels, mask: npt.NDArray[np.floating], box: Box, size: tuple[i
     return View(colour.astype(np.float32), hole, weight)
 
 
-def touched(hidden: Bools, size: tuple[int, int]) -> Bools:
-    """Which px of a grid of `size` (width, height) laid over `hidden` touch any of its pixels; exact, no resampling."""
-    rows = [hidden[low:high].any(axis=0) for low, high in _spans(hidden.shape[0], size[1])]
-    total = np.zeros((size[1], hidden.shape[1] + 1), dtype=np.int32)
+def _completed(canvas: Canvas, mask: npt.NDArray[np.floating], box: Box, size: tuple[int, int]) -> View:
+    """A view of sampled pixels: the region's where it reaches, the overview's elsewhere."""
+    assert canvas.overview is not None
+    region = canvas.region
+    x, per_x = _samples(box.x, box.w, size[0], canvas.size[0])
+    y, per_y = _samples(box.y, box.h, size[1], canvas.size[1])
+    coarse_x = x * canvas.overview.shape[1] // canvas.size[0]
+    coarse_y = y * canvas.overview.shape[0] // canvas.size[1]
+    pixels = canvas.overview[np.ix_(coarse_y, coarse_x)]
+    visible = np.ones(pixels.shape[:2], np.float32)
+    inside_x = np.flatnonzero((x >= region.x) & (x < region.right))
+    inside_y = np.flatnonzero((y >= region.y) & (y < region.bottom))
+    there, here = np.ix_(inside_y, inside_x), np.ix_(y[inside_y] - region.y, x[inside_x] - region.x)
+    pixels[there], visible[there] = canvas.pixels[here], mask[here] <= 0
+
+    def mean(values: Floats) -> Floats:
+        return np.asarray(values.reshape(size[1], per_y, size[0], per_x, -1).mean(axis=(1, 3)))
+
+    weight = mean(visible)
+    colour = mean(_signed(pixels) * visible[..., None]) / np.maximum(weight, 1e-6)
+    hole = touched(mask > 0, size, box.moved(-region.x, -region.y))
+    return View(np.where(weight > 1e-3, colour, np.float32(0)), hole, weight[..., 0])
+
+
+def _samples(start: int, length: int, count: int, canvas: int) -> tuple[npt.NDArray[np.intp], int]:
+    """Canvas px, evenly spread under `count` px of a view of `length` canvas px from `start`; and how many for each."""
+    each = min(SAMPLES_PER_PIXEL // 2, -(-length // count))
+    places = start + ((np.arange(count * each) + 0.5) * length / (count * each)).astype(np.intp)
+    return np.clip(places, 0, canvas - 1), each
+
+
+def touched(hidden: Bools, size: tuple[int, int], box: Box | None = None) -> Bools:
+    """Which px of a grid of `size` (width, height) laid over `hidden` touch any of its pixels; exact, no resampling.
+
+    `box`: where the grid lies, from hidden's corner; over all of it by default. Outside `hidden` nothing is hidden.
+    """
+    height, width = hidden.shape
+    box = box or Box(0, 0, width, height)
+    rows = [
+        hidden[max(0, box.y + low) : max(0, box.y + high)].any(axis=0) for low, high in _spans(box.h, size[1])
+    ]
+    total = np.zeros((size[1], width + 1), dtype=np.int32)
     np.cumsum(np.stack(rows), axis=1, out=total[:, 1:])
-    low, high = np.array(_spans(hidden.shape[1], size[0])).T
+    low, high = np.clip(np.array(_spans(box.w, size[0])).T + box.x, 0, width)
     return np.asarray(total[:, high] > total[:, low])
 
 
@@ -117,3 +168,4 @@ def _resize(values: Floats, size: tuple[int, int], resample: Image.Resampling) -
 def _spans(length: int, count: int) -> list[tuple[int, int]]:
     """First and last (exclusive) pixel that each of `count` equal parts of `length` pixels touches."""
     return [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+

@@ -1,4 +1,4 @@
-"""Where an edit happens: boxes on the canvas, the window and its token grid, the overview, soft masks (numpy only).
+"""What the models are shown of a canvas and a mask, and which tokens they make; soft masks (numpy only).
 
 A token covers a square of `token_px` canvas pixels and is PATCH pixels wide in the window, so the working scale is
 PATCH / token_px, exact and the same on both axes, and the hidden tokens are known exactly from the canvas-sized mask.
@@ -14,58 +14,9 @@ import numpy.typing as npt
 from lazydiffusion import tokens
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
-
-PATCH = 16
-"""Side of a token in working px."""
-LARGEST_SCALE = 4
-"""A canvas smaller than the window is enlarged by at most this factor; a larger one is never enlarged."""
-CONTEXT_SHARE = 0.5
-"""The mask's longer side takes at most this share of the window's, as long as the canvas has more to show."""
+from lazydiffusion.window import OVERVIEW_TOKENS, PATCH, WINDOW_TOKENS, Box, choose_window, overview_grid
 
 Mask = npt.NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in px: left edge, top edge, width, height."""
-
-    x: int
-    y: int
-    w: int
-    h: int
-
-    @property
-    def right(self) -> int:
-        """First column after the box."""
-        return self.x + self.w
-
-    @property
-    def bottom(self) -> int:
-        """First row after the box."""
-        return self.y + self.h
-
-    def clip(self, size: tuple[int, int]) -> Box:
-        """The part of the box inside a canvas of `size` (width, height); w or h is 0 when nothing is."""
-        left, top = min(max(self.x, 0), size[0]), min(max(self.y, 0), size[1])
-        right, bottom = min(max(self.right, left), size[0]), min(max(self.bottom, top), size[1])
-        return Box(left, top, right - left, bottom - top)
-
-    def contains(self, other: Box) -> bool:
-        """Whether `other` lies wholly inside this box."""
-        return (
-            self.x <= other.x
-            and self.y <= other.y
-            and self.right >= other.right
-            and self.bottom >= other.bottom
-        )
-
-    def slices(self) -> tuple[slice, slice]:
-        """Index of the box in an array of (H, W, ...). The box must not start before 0."""
-        return slice(self.y, self.bottom), slice(self.x, self.right)
-
-    def as_list(self) -> list[int]:
-        """[x, y, w, h]."""
-        return [self.x, self.y, self.w, self.h]
 
 
 @dataclass(frozen=True)
@@ -119,12 +70,18 @@ class EditPlan:
 
 
 def plan(
-    canvas_size: tuple[int, int], mask: Mask, *, window_tokens: int = 16, overview_tokens: int = 8
+    canvas_size: tuple[int, int],
+    mask: Mask,
+    *,
+    region: Box | None = None,
+    window_tokens: int = WINDOW_TOKENS,
+    overview_tokens: int = OVERVIEW_TOKENS,
 ) -> EditPlan:
-    """Choose window, working scale, token grid and the decoder's tokens for a mask (H, W), > 0 = generate.
+    """Choose window, working scale, token grid and the decoder's tokens for a mask (h, w), > 0 = generate.
 
-    `canvas_size`: (width, height), 16 to 16384 px each. `window_tokens`, `overview_tokens`: side in tokens of a square
-    window and overview; windows of narrow canvases are longer, with at most window_tokens ** 2 tokens. Deterministic.
+    `canvas_size`: (width, height), 16 to 16384 px each. `region`: the part of the canvas that the mask covers, all of
+    it by default; outside it nothing is masked. `window_tokens`, `overview_tokens`: side in tokens of a square window
+    and overview; windows of narrow canvases are longer, with at most window_tokens ** 2 tokens. Deterministic.
     Raises BadInput for a size out of range, a mask of another size, and an empty mask.
     """
     width, height = canvas_size
@@ -133,22 +90,19 @@ def plan(
             raise BadInput(
                 f"The canvas is {width} x {height} px; each side must be between {MIN_SIDE} and {MAX_SIDE} px."
             )
-    if mask.shape != (height, width):
+    part = "canvas" if region is None else "region"
+    region = region or Box(0, 0, width, height)
+    if mask.shape != (region.h, region.w):
         raise BadInput(
-            f"The mask is {mask.shape[1]} x {mask.shape[0]} px but the canvas is {width} x {height} px; "
+            f"The mask is {mask.shape[1]} x {mask.shape[0]} px but the {part} is {region.w} x {region.h} px; "
             "they must be the same size."
         )
-    fill_box = bounding_box(mask)
-    token_px, (rows, cols) = _token_size(canvas_size, fill_box, window_tokens)
-    window = Box(
-        _place(fill_box.x, fill_box.w, width, cols, token_px),
-        _place(fill_box.y, fill_box.h, height, rows, token_px),
-        cols * token_px,
-        rows * token_px,
-    )
-    hidden = tokens.hidden_tokens(mask[window.clip(canvas_size).slices()], token_px, rows, cols)
+    fill_box = bounding_box(mask).moved(region.x, region.y)
+    window, token_px = choose_window(canvas_size, fill_box, window_tokens)
+    rows, cols = window.h // token_px, window.w // token_px
+    hidden = tokens.hidden_tokens(_inside(mask, region, window), token_px, rows, cols)
     size = tokens.bucket(int(hidden.sum()), rows * cols)
-    overview_grid = _overview_grid(canvas_size, overview_tokens)
+    grid = overview_grid(canvas_size, overview_tokens)
     return EditPlan(
         canvas_size=canvas_size,
         fill_box=fill_box,
@@ -156,10 +110,21 @@ def plan(
         token_px=token_px,
         hidden=hidden,
         indices=tokens.pad_with_nearest(hidden, size),
-        overview_grid=overview_grid,
+        overview_grid=grid,
         window_positions=tokens.window_positions(rows, cols),
-        overview_positions=overview_positions(canvas_size, window, token_px, overview_grid),
+        overview_positions=overview_positions(canvas_size, window, token_px, grid),
     )
+
+
+def _inside(mask: Mask, region: Box, box: Box) -> Mask:
+    """The part of a region's mask that lies in `box`, 0 where the region does not reach: (h, w) from box's corner."""
+    shared = region.overlap(box)
+    known = mask[shared.moved(-region.x, -region.y).slices()]
+    if (shared.x, shared.y) == (box.x, box.y):
+        return known
+    result = np.zeros((shared.bottom - box.y, shared.right - box.x), dtype=mask.dtype)
+    result[shared.y - box.y :, shared.x - box.x :] = known
+    return result
 
 
 def bounding_box(mask: Mask) -> Box:
@@ -224,45 +189,6 @@ def feather(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
     blurred = _box_blur(_box_blur((mask[inside] > 0).astype(np.float32), radius, 0), radius, 1)
     mask[inside] *= np.clip(2 * blurred - 1, 1 / (radius + 1), 1)
     return mask
-
-
-def _token_size(canvas_size: tuple[int, int], fill_box: Box, side: int) -> tuple[int, tuple[int, int]]:
-    """Smallest token, in canvas px, whose window holds the mask and its surroundings; and the window's (rows, cols)."""
-    width, height = canvas_size
-    reach = max(fill_box.w, fill_box.h) / CONTEXT_SHARE
-    need_w, need_h = min(width, max(reach, fill_box.w)), min(height, max(reach, fill_box.h))
-    budget = side * side
-    fits_all = -(-max(width, height) // side)
-    token_px = min(PATCH, max(PATCH // LARGEST_SCALE, fits_all))
-    while True:
-        all_cols, all_rows = -(-width // token_px), -(-height // token_px)
-        cols = min(all_cols, side)
-        rows = min(all_rows, budget // cols)
-        cols = min(all_cols, budget // rows)
-        if cols * token_px >= need_w and rows * token_px >= need_h:
-            return token_px, (rows, cols)
-        token_px += 1
-
-
-def _place(start: int, length: int, canvas: int, count: int, token_px: int) -> int:
-    """Left (or top) edge of a window of `count` tokens: centred on the mask, which is centred on its tokens."""
-    spanned = -(-length // token_px)
-    aligned = start - (spanned * token_px - length) // 2
-    room = (
-        max(0, aligned) // token_px
-    )  # moving by whole tokens keeps the alignment, at the canvas's edges too
-    first = aligned - min((count - spanned) // 2, room) * token_px
-    past = max(0, first + count * token_px - canvas)
-    moved = first - -(-past // token_px) * token_px
-    if moved >= 0 and moved + count * token_px >= start + length:
-        return moved
-    return min(max(first, 0), max(0, canvas - count * token_px))
-
-
-def _overview_grid(canvas_size: tuple[int, int], side: int) -> tuple[int, int]:
-    longest = max(canvas_size)
-    rows, cols = (max(1, round(side * length / longest)) for length in (canvas_size[1], canvas_size[0]))
-    return rows, cols
 
 
 def _grow_binary(mask: tokens.Bools, radius: int) -> tokens.Bools:

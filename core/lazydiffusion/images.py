@@ -20,7 +20,7 @@ from lazydiffusion.image_output import check_writable, write_canvas, write_layer
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
 
 __all__ = [
-    "Canvas",
+    "Picture",
     "check_writable",
     "from_srgb",
     "read_canvas",
@@ -36,7 +36,7 @@ JPEG_MASK_FLOOR = 16 / 255
 
 
 @dataclass(frozen=True, eq=False)
-class Canvas:
+class Picture:
     """A picture as its file has it: upright, 8 bits, RGB in the file's own colour space."""
 
     pixels: npt.NDArray[np.uint8]
@@ -57,7 +57,7 @@ class Canvas:
         return self.alpha is not None and int(self.alpha.min()) < 255
 
 
-def read_canvas(path: Path) -> Canvas:
+def read_canvas(path: Path) -> Picture:
     """The first frame of a picture in any format that Pillow reads but PostScript, turned as EXIF says.
 
     RGB and palette pictures keep their exact values and their ICC profile. Everything else becomes 8-bit RGB:
@@ -68,7 +68,7 @@ def read_canvas(path: Path) -> Canvas:
     header, before anything is decoded), and OutOfMemory if it does not fit in memory.
     """
     with _opened(path, "canvas") as image:
-        return Canvas(*colour.to_rgb(image))
+        return Picture(*colour.to_rgb(image))
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -105,7 +105,7 @@ def read_sketch(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         return np.dstack([colour.to_srgb(pixels, icc_profile), opacity])
 
 
-def to_srgb(canvas: Canvas) -> npt.NDArray[np.uint8]:
+def to_srgb(canvas: Picture) -> npt.NDArray[np.uint8]:
     """What a model should see of the canvas: (H, W, 3) sRGB. Its own array where that is sRGB already."""
     return colour.to_srgb(canvas.pixels, canvas.icc_profile)
 

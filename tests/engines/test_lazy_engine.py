@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.checkpoint_files import tiny_checkpoint, tiny_pipeline
 
+from lazydiffusion.canvas import Canvas
 from lazydiffusion.devices import choose_device
-from lazydiffusion.engines.base import Edit, Report
+from lazydiffusion.engines.base import Edit, Report, Step
 from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.errors import BadInput, BadModel, OutOfMemory
 from lazydiffusion.protocol import EditSettings
+from lazydiffusion.window import Box, overview_size, region_to_send
 
 pytestmark = pytest.mark.integration
 
@@ -29,13 +32,13 @@ def square_edit(**changes: object) -> Edit:
     canvas = np.random.default_rng(0).integers(0, 256, (150, 220, 3), dtype=np.uint8)
     mask = np.zeros((150, 220), np.float32)
     mask[40:90, 60:130] = 1
-    return Edit(canvas, mask, EditSettings(**{"prompt": "a cat", "seed": 3, **changes}))
+    return Edit(Canvas.of(canvas), mask, EditSettings(**{"prompt": "a cat", "seed": 3, **changes}))
 
 
 def test_fills_come_one_by_one_and_the_report_fills_up(engine: LazyEngine) -> None:
     report, steps = Report(), []
     fills = []
-    for fill in engine.run(square_edit(variations=2), report, lambda *step: steps.append(step)):
+    for fill in engine.run(square_edit(variations=2), report, lambda step: steps.append((step.fill, step.step, step.steps))):
         fills.append(fill)
         assert len(steps) == 3 * len(fills)  # the second is not begun before the first is handed over
     assert [fill.seed for fill in fills] == [3, 4]
@@ -62,13 +65,48 @@ def test_progress_may_stop_an_edit_and_the_next_one_works(engine: LazyEngine) ->
     class Cancelled(Exception):
         pass
 
-    def stop(fill: int, step: int, steps: int) -> None:
-        if step == 2:
+    def stop(step: Step) -> None:
+        if step.step == 2:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         next(engine.run(square_edit(), Report(), stop))
     assert next(engine.run(square_edit(), Report())).pixels[..., 3].all()
+
+
+def test_a_region_and_an_overview_make_the_same_fill_as_the_whole_canvas(engine: LazyEngine) -> None:
+    """Only the overview's colours differ a little, and so does the fill."""
+    x, y = np.meshgrid(np.linspace(0, 200, 900), np.linspace(0, 200, 700))
+    canvas = np.stack([x, y, 200 - x], axis=-1).astype(np.uint8)
+    mask = np.zeros((700, 900), np.float32)
+    mask[300:350, 400:460] = 1
+    region = region_to_send((900, 700), Box(400, 300, 60, 50), grow=4, feather=6)
+    small = np.asarray(Image.fromarray(canvas).resize(overview_size((900, 700))))
+    part = Canvas((900, 700), region, canvas[region.slices()], small)
+    sketch = np.zeros((700, 900, 4), np.uint8)
+    sketch[310:330, 410:440] = (255, 0, 0, 255)
+    asked = EditSettings("a cat", seed=3, grow=4, feather=6, blend=True, strength=0.7)
+    for drawn in (None, sketch):
+        whole = next(engine.run(Edit(Canvas.of(canvas), mask, asked, drawn), Report()))
+        inside = None if drawn is None else drawn[region.slices()]
+        fill = next(engine.run(Edit(part, mask[region.slices()], asked, inside), Report()))
+        assert fill.box == whole.box
+        assert np.array_equal(fill.pixels[..., 3], whole.pixels[..., 3])
+        assert np.abs(fill.pixels.astype(int) - whole.pixels).mean() < 4
+
+
+def test_a_preview_shows_what_the_fill_becomes(engine: LazyEngine) -> None:
+    previews: list[np.ndarray] = []
+    fill = next(engine.run(square_edit(), Report(), lambda step: previews.append(step.preview())))
+    assert [preview.shape for preview in previews] == [(50, 70, 3)] * 3
+    differences = [np.abs(preview.astype(int) - fill.pixels[..., :3]).mean() for preview in previews]
+    assert differences[-1] < 1.5  # the last step's prediction is the fill
+    assert differences[-1] < differences[0]
+
+
+def test_a_frugal_run_makes_the_same_fill(engine: LazyEngine) -> None:
+    plain, frugal = (next(engine.run(square_edit(), Report(), frugal=f)).pixels for f in (False, True))
+    assert np.abs(plain.astype(int) - frugal).max() <= 1
 
 
 @settings(max_examples=12)
@@ -85,17 +123,17 @@ def test_any_canvas_and_any_mask_are_filled_and_nothing_else_is(
     mask = np.zeros((height, width), np.float32)
     mask[y : y + h, x : x + w] = 1
     canvas = np.zeros((height, width, 3), np.uint8)
-    fill = next(engine.run(Edit(canvas, mask, EditSettings(steps=1)), Report()))
+    fill = next(engine.run(Edit(Canvas.of(canvas), mask, EditSettings(steps=1)), Report()))
     assert np.array_equal(fill.pixels[..., 3] > 0, mask[fill.box.slices()] > 0)
     assert (mask > 0).sum() == (fill.pixels[..., 3] > 0).sum()
 
 
 def test_blending_draws_the_fill_towards_the_canvas(engine: LazyEngine) -> None:
     canvas = np.full((150, 220, 3), (90, 160, 40), dtype=np.uint8)
-    edit = Edit(canvas, square_edit().mask, EditSettings("a cat", seed=3))
+    edit = Edit(Canvas.of(canvas), square_edit().mask, EditSettings("a cat", seed=3))
     plain = next(engine.run(edit, Report())).pixels
     blended = next(
-        engine.run(Edit(canvas, edit.mask, EditSettings("a cat", seed=3, blend=True)), Report())
+        engine.run(Edit(Canvas.of(canvas), edit.mask, EditSettings("a cat", seed=3, blend=True)), Report())
     ).pixels
 
     def shift(fill: np.ndarray) -> float:

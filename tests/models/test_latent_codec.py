@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.geometry import Box
+from lazydiffusion.window import Box
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.extension import extend
 from lazydiffusion.models.latent_codec import LatentCodec, islands

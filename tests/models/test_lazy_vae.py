@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.geometry import Box
+from lazydiffusion.window import Box
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.latent_codec import STABLE_DIFFUSION_VAE
 

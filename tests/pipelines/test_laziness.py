@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lazydiffusion.geometry import Box, EditPlan, plan
+from lazydiffusion.geometry import EditPlan, plan
+from lazydiffusion.window import Box
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
 

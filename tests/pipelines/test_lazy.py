@@ -11,6 +11,7 @@ from diffusers import FlowMatchHeunDiscreteScheduler
 from PIL import Image
 from tests.checkpoint_files import tiny_pipeline
 
+from lazydiffusion.canvas import Canvas
 from lazydiffusion.checkpoints import embedded_folder
 from lazydiffusion.errors import BadInput
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
@@ -213,7 +214,7 @@ def test_a_place_has_the_same_noise_under_any_mask(pipeline: LazyDiffusionPipeli
     for width in (64, 128):
         mask = np.zeros((256, 256), np.float32)
         mask[:64, :width] = 1
-        plan = pipeline.plan(canvas, mask)
+        plan = pipeline.plan(Canvas.of(canvas), mask)
         indices = torch.from_numpy(plan.indices)[None]
         noises.append(
             dict(zip(plan.indices.tolist(), pipeline._noise(plan, indices, seeded(0))[0], strict=True))

@@ -149,21 +149,50 @@ def test_known_values_come_out_when_the_decoder_copies_them() -> None:
 
 def test_a_callback_follows_every_step() -> None:
     seen: list[tuple[int, float, Tensor]] = []
+    predicted: list[Tensor] = []
     scheduler = euler(4)
 
-    def follow(number: int, timestep: Tensor, tokens: Tensor) -> None:
+    def follow(number: int, timestep: Tensor, tokens: Tensor, clean: Tensor) -> None:
         seen.append((number, float(timestep), tokens))
+        predicted.append(clean)
 
     out = run(Oracle("velocity"), scheduler, callback=follow)
 
     assert [number for number, _, _ in seen] == [0, 1, 2, 3]
     assert [time for _, time, _ in seen] == scheduler.timesteps.tolist()
     assert torch.equal(seen[-1][2], out)
+    assert len(predicted) == 4
+    for clean in predicted:  # a perfect decoder knows the answer from the first step on
+        assert torch.allclose(clean, out, atol=1e-5)
+
+
+def test_a_frugal_run_guides_in_two_passes_and_comes_to_the_same() -> None:
+    model = decoder()
+    generator = torch.Generator().manual_seed(4)
+    noise, context = torch.randn(1, 5, 768, generator=generator), torch.randn(1, 5, 32, generator=generator)
+    text, positions = torch.randn(1, 4, TEXT, generator=generator), torch.randn(1, 5, 2, generator=generator)
+    plain, mask = model.without_prompt(1, 4)
+    prompted = model.prepare(context, text, torch.ones_like(mask), positions)
+    unprompted = model.prepare(context, plain, mask, positions)
+    batches: list[int] = []
+
+    def counting(tokens: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
+        batches.append(len(tokens))
+        return model.step(tokens, time, conditions)
+
+    fills = [
+        denoise(model, euler(4), noise, prompted, unprompted, Guidance(), step=counting, frugal=frugal)
+        for frugal in (False, True)
+    ]
+
+    assert max(batches[:4]) == 2
+    assert max(batches[4:]) == 1
+    assert torch.allclose(*fills, atol=1e-4 * float(fills[0].abs().max()))
 
 
 def test_a_callback_can_change_the_tokens() -> None:
     oracle = Oracle("velocity")
-    out = run(oracle, euler(3), callback=lambda number, time, tokens: OTHER if number == 1 else None)
+    out = run(oracle, euler(3), callback=lambda number, time, tokens, clean: OTHER if number == 1 else None)
 
     assert torch.equal(oracle.tokens[2], OTHER)
     assert not torch.equal(out, OTHER)
@@ -174,7 +203,7 @@ def test_a_callback_stops_the_loop_by_raising() -> None:
     class Cancelled(Exception):
         pass
 
-    def cancel(number: int, timestep: Tensor, tokens: Tensor) -> None:
+    def cancel(number: int, timestep: Tensor, tokens: Tensor, clean: Tensor) -> None:
         if number == 1:
             raise Cancelled
 

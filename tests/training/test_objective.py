@@ -10,7 +10,7 @@ import torch
 from tests import tiny
 from torch import Tensor, nn
 
-from lazydiffusion.geometry import PATCH
+from lazydiffusion.window import PATCH
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.training import scenes
 from lazydiffusion.training.objective import LazyObjective, Objective

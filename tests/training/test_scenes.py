@@ -11,7 +11,7 @@ from tests import tiny
 from torch import Tensor
 
 from lazydiffusion import geometry, tokens
-from lazydiffusion.geometry import PATCH, Box
+from lazydiffusion.window import PATCH, Box
 from lazydiffusion.training import masks, scenes
 from lazydiffusion.training.scenes import SceneMaker, Scenes, masked_view
 

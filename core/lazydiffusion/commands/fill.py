@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazydiffusion import checkpoints, colour, compose, images
-from lazydiffusion.engines.base import Edit, Fill, Report
+from lazydiffusion.canvas import Canvas
+from lazydiffusion.engines.base import Edit, Fill, Report, Step
 from lazydiffusion.errors import BadInput
 from lazydiffusion.image_output import check_writable, write_canvas, write_layer
 from lazydiffusion.protocol import EditSettings
@@ -55,7 +56,7 @@ def run(files: Files, settings: EditSettings, device: str, as_json: bool) -> Non
     engine, choice = _load(settings.model, device, console)
     loaded = time.perf_counter()
     report = Report()
-    edit = Edit(images.to_srgb(canvas), mask, settings, sketch)
+    edit = Edit(Canvas.of(images.to_srgb(canvas)), mask, settings, sketch)
     seeds = []
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -63,8 +64,9 @@ def run(files: Files, settings: EditSettings, device: str, as_json: bool) -> Non
     ) as bar:  # fmt: skip
         task = bar.add_task("Filling")
 
-        def progress(fill: int, step: int, steps: int) -> None:
-            bar.update(task, total=steps * settings.variations, completed=fill * steps + step)
+        def progress(step: Step) -> None:
+            total = step.steps * settings.variations
+            bar.update(task, total=total, completed=step.fill * step.steps + step.step)
 
         for number, made in enumerate(engine.run(edit, report, progress)):
             composing = time.perf_counter()
@@ -117,7 +119,7 @@ def _targets(files: Files, variations: int) -> tuple[list[Path], list[Path]]:
     return outs, layers
 
 
-def _write(canvas: images.Canvas, made: Fill, out: Path, layer: Path | None) -> None:
+def _write(canvas: images.Picture, made: Fill, out: Path, layer: Path | None) -> None:
     """Paste a fill into the canvas's own colour space and write the files."""
     pixels = made.pixels.copy()
     pixels[..., :3] = colour.from_srgb(made.pixels[..., :3].copy(), canvas.icc_profile)

@@ -20,6 +20,7 @@ from PIL import Image, ImageColor, ImageDraw
 from rich.console import Console
 
 from lazydiffusion import compose, images
+from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput, CannotWrite
 from lazydiffusion.image_output import check_writable, write_canvas
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE, EditSettings
@@ -55,7 +56,7 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
     engine = LazyEngine.load(model, choose_device(device))
     for name, (settings, mask, sketch) in zip(names, edits, strict=True):
         report = Report()
-        for made in engine.run(Edit(canvas, mask, settings, sketch), report):
+        for made in engine.run(Edit(Canvas.of(canvas), mask, settings, sketch), report):
             canvas = compose.paste(canvas, made.pixels, made.box)
         write_canvas(name, canvas)
         console.print(

@@ -9,31 +9,47 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lazydiffusion.geometry import Box
+from lazydiffusion.canvas import Canvas
 from lazydiffusion.protocol import EditSettings
+from lazydiffusion.window import Box
 
-Progress = Callable[[int, int, int], None]
-"""(fill, step, steps), after every step. May raise to stop the edit."""
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoising step that was taken."""
+
+    fill: int
+    """Which variation, from 0."""
+    step: int
+    """From 1 to `steps`."""
+    steps: int
+    preview: Callable[[], Pixels]
+    """Makes a picture of what the fill looks like so far: (h, w, 3), the fill's box or smaller."""
+
+
+Progress = Callable[[Step], None]
+"""Called after every step. May raise to stop the edit."""
 
 
 @dataclass(frozen=True)
 class Edit:
     """One request: pictures and settings."""
 
-    canvas: npt.NDArray[np.uint8]
-    """(H, W, 3), sRGB."""
+    canvas: Canvas
     mask: npt.NDArray[np.float32]
-    """(H, W), 0..1, > 0 = generate here; as the artist made it, before it is grown or feathered."""
+    """(h, w) of the canvas's region, 0..1, > 0 = generate here; as the artist made it, before it is grown or feathered."""
     settings: EditSettings
-    sketch: npt.NDArray[np.uint8] | None = None
-    """(H, W, 4), sRGB, straight alpha."""
+    sketch: Pixels | None = None
+    """(h, w, 4) of the canvas's region, sRGB, straight alpha."""
 
 
 @dataclass(frozen=True)
 class Fill:
     """One variation: RGBA pixels and where they go."""
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     """(h, w, 4), alpha 0 outside the mask."""
     box: Box
     seed: int
@@ -55,6 +71,8 @@ class Report:
 class Engine(Protocol):
     """A way to make fills. It holds its models; an edit holds everything else."""
 
-    def run(self, edit: Edit, report: Report, progress: Progress | None = None) -> Iterator[Fill]:
-        """Make the edit's fills one after the other. Raises LazyDiffusionError."""
+    def run(
+        self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
+    ) -> Iterator[Fill]:
+        """Make the edit's fills one after the other; `frugal`: with less memory, slower. Raises LazyDiffusionError."""
         ...

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lazydiffusion import blending, checkpoints, compose, geometry
 from lazydiffusion.devices import Choice
-from lazydiffusion.engines.base import Edit, Fill, Progress, Report
+from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
 from lazydiffusion.errors import BadModel, OutOfMemory
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
 
@@ -34,14 +34,18 @@ class LazyEngine:
         with _memory_errors():
             return cls(load_pipeline(where, choice))
 
-    def run(self, edit: Edit, report: Report, progress: Progress | None = None) -> Iterator[Fill]:
+    def run(
+        self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
+    ) -> Iterator[Fill]:
         """Make the fills; the encoders run once. See engines.base.Engine."""
         settings, pipeline = edit.settings, self.pipeline
         with _memory_errors():
             clock = _Clock(report, pipeline.device)
+            region = edit.canvas.region
             mask = geometry.grow(edit.mask, settings.grow)
             plan = pipeline.plan(edit.canvas, mask)
-            alpha = geometry.feather(mask, settings.feather)[plan.fill_box.slices()]
+            local_box = plan.fill_box.moved(-region.x, -region.y)
+            alpha = geometry.feather(mask, settings.feather)[local_box.slices()]
             report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
             clock.lap("plan")
             prepared = pipeline.prepare(
@@ -59,15 +63,16 @@ class LazyEngine:
             clock.lap("encode")
             for number in range(settings.variations):
 
-                def on_step(step: int, timestep: Tensor, tokens: Tensor, number: int = number) -> None:
+                def on_step(i: int, timestep: Tensor, tokens: Tensor, clean: Tensor, n: int = number) -> None:
                     if progress is not None:
-                        progress(number, step + 1, report.steps)
+                        progress(Step(n, i + 1, report.steps, lambda: pipeline.preview(prepared, clean)))
 
                 seed = settings.seed + number
-                colours = pipeline.fill(prepared, torch.Generator().manual_seed(seed), on_step)
+                generator = torch.Generator().manual_seed(seed)
+                colours = pipeline.fill(prepared, generator, on_step, frugal)
                 clock.lap("denoise")
                 if settings.blend:
-                    colours = blending.poisson(edit.canvas, colours, mask, plan.fill_box)
+                    colours = blending.poisson(edit.canvas.pixels, colours, mask, local_box)
                 pixels = compose.with_alpha(colours, alpha)
                 clock.lap("compose")
                 yield Fill(pixels, plan.fill_box, seed)

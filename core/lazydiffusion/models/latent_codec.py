@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.geometry import Box
+from lazydiffusion.window import Box
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.codecs import Encoded
 from lazydiffusion.models.extension import extend

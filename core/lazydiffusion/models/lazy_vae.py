@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.geometry import Box
+from lazydiffusion.window import Box
 
 NormStatistics = list[tuple[Tensor, Tensor]]
 """Mean and variance, (B, groups) each, of every group normalisation in the order in which they run."""

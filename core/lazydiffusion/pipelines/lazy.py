@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from lazydiffusion import compose
+from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput
-from lazydiffusion.geometry import PATCH, Box, EditPlan, plan
+from lazydiffusion.geometry import EditPlan, plan
+from lazydiffusion.window import PATCH, Box
 from lazydiffusion.models import flow
 from lazydiffusion.models.codecs import Encoded, PixelCodec
 from lazydiffusion.models.context_encoder import ContextEncoder
@@ -130,7 +132,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         `generator`: one for all fills in turn, or one each. `output_type`: "pil" or "np" ((N, H, W, 3) uint8).
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        canvas, mask = _canvas_array(image), _mask_array(mask_image)
+        canvas, mask = Canvas.of(_canvas_array(image)), _mask_array(mask_image)
         count = len(prompts) * num_images_per_prompt
         if isinstance(generator, list) and len(generator) != count:
             raise BadInput(
@@ -139,7 +141,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         if output_type not in ("pil", "np"):
             raise BadInput(f'The output type is "{output_type}"; it must be "pil" or "np".')
 
-        def on_step(step: int, timestep: Tensor, tokens: Tensor) -> Tensor | None:
+        def on_step(step: int, timestep: Tensor, tokens: Tensor, clean: Tensor) -> Tensor | None:
             if callback_on_step_end is None:
                 return None
             values = {"tokens": tokens} if "tokens" in callback_on_step_end_tensor_inputs else {}
@@ -160,7 +162,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
                     own = generator[len(fills)] if isinstance(generator, list) else generator
                     fills.append(compose.with_alpha(self.fill(edit, own, on_step), alpha))
                     bar.update()
-        images: Any = [compose.paste(canvas, fill, plan_.fill_box) for fill in fills]
+        images: Any = [compose.paste(canvas.pixels, fill, plan_.fill_box) for fill in fills]
         images = (
             [Image.fromarray(picture) for picture in images] if output_type == "pil" else np.stack(images)
         )
@@ -169,12 +171,13 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         output = LazyDiffusionOutput(images=images, fills=fills, box=(box.x, box.y, box.w, box.h))
         return output if return_dict else output.to_tuple()
 
-    def plan(self, canvas: npt.NDArray[np.uint8], mask: npt.NDArray[np.floating]) -> EditPlan:
-        """The edit's geometry, for this model's window and overview."""
+    def plan(self, canvas: Canvas, mask: npt.NDArray[np.floating]) -> EditPlan:
+        """The edit's geometry, for this model's window and overview. `mask`: (h, w) of the canvas's region."""
         config = self.context_encoder.config
         return plan(
-            (canvas.shape[1], canvas.shape[0]),
+            canvas.size,
             mask,
+            region=None if canvas.whole else canvas.region,
             window_tokens=config.window_tokens,
             overview_tokens=config.overview_tokens,
         )
@@ -182,7 +185,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
     @torch.no_grad()
     def prepare(
         self,
-        canvas: npt.NDArray[np.uint8],
+        canvas: Canvas,
         mask: npt.NDArray[np.floating],
         prompt: str,
         *,
@@ -194,11 +197,16 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         guidance: float | None = None,
         context_from: PreparedEdit | None = None,
     ) -> PreparedEdit:
-        """Run the encoders, once for all variations. Canvas (H, W, 3) uint8, mask (H, W) 0..1, sketch (H, W, 4) uint8.
+        """Run the encoders, once for all variations. Mask (h, w) 0..1 and sketch (h, w, 4) uint8: of the canvas's region.
 
         `context_from`: an edit of the same canvas and mask whose context is reused (only the prompt differs).
         """
         plan = plan or self.plan(canvas, mask)
+        if mask.shape != canvas.pixels.shape[:2]:
+            raise BadInput(
+                f"The mask is {mask.shape[1]} x {mask.shape[0]} px but the canvas is {canvas.region.w} x "
+                f"{canvas.region.h} px; they must be the same size."
+            )
         if sketch is not None and sketch.shape[:2] != mask.shape:
             raise BadInput(
                 f"The sketch is {sketch.shape[1]} x {sketch.shape[0]} px but the canvas is {mask.shape[1]} x "
@@ -214,7 +222,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         else:
             encoded, context = context_from.encoded, context_from.context
         positions = gather(torch.from_numpy(plan.window_positions)[None].to(self.device), indices)
-        drawn = self._read_sketch(sketch, plan, indices)
+        drawn = self._read_sketch(sketch, canvas, plan, indices)
 
         length = self.prompt_encoder.max_tokens
         words = self._words(prompt, length)
@@ -250,8 +258,12 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         edit: PreparedEdit,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
+        frugal: bool = False,
     ) -> npt.NDArray[np.uint8]:
-        """One variation: the colours (h, w, 3) of the plan's fill box, at canvas resolution."""
+        """One variation: the colours (h, w, 3) of the plan's fill box, at canvas resolution.
+
+        `frugal`: with less memory and more time (guidance in two passes, no CUDA graphs), for when memory is short.
+        """
         encoded, plan = edit.encoded, edit.plan
         noise = self._noise(plan, encoded.indices, generator)
         self.scheduler.set_timesteps(edit.steps, device=self.device)
@@ -271,18 +283,26 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             edit.guidance,
             known=known,
             first_step=edit.first_step,
-            step=self._step(),
+            step=self.decoder.step if frugal else self._step(),
             callback=callback,
+            frugal=frugal,
         )
         tokens = known.impose(tokens, 0.0)
         return compose.from_window(self._pixels(tokens, encoded), plan)
 
     def preview(self, edit: PreparedEdit, tokens: Tensor) -> npt.NDArray[np.uint8]:
-        """What the tokens of a step show so far: the working window (h, w, 3)."""
-        return compose.to_bytes(self._pixels(tokens, edit.encoded))
+        """What clean tokens (1, K, D) show: the fill box (h, w, 3) at working scale, at most as large as the canvas's."""
+        plan = edit.plan
+        tokens = torch.where(edit.encoded.keep, edit.encoded.tokens, tokens)
+        image = compose.to_bytes(self._pixels(tokens, edit.encoded))
+        scale = min(1.0, plan.scale)
+        size = max(1, round(plan.fill_box.w * scale)), max(1, round(plan.fill_box.h * scale))
+        x, y = plan.fill_box.x - plan.window.x, plan.fill_box.y - plan.window.y
+        part = tuple(v * plan.scale for v in (x, y, x + plan.fill_box.w, y + plan.fill_box.h))
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=part))
 
     def _read_canvas(
-        self, canvas: npt.NDArray[np.uint8], mask: npt.NDArray[np.floating], plan: EditPlan, indices: Tensor
+        self, canvas: Canvas, mask: npt.NDArray[np.floating], plan: EditPlan, indices: Tensor
     ) -> tuple[Encoded, Tensor]:
         """The codec's view of the window, and the context: one run of the encoder."""
         window = compose.view(canvas, mask, plan.window, plan.working_size)
@@ -305,13 +325,19 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         return torch.cat([extend(colour, hole), hole.float()], dim=1).to(self.context_encoder.dtype)
 
     def _read_sketch(
-        self, sketch: npt.NDArray[np.uint8] | None, plan: EditPlan, indices: Tensor
+        self, sketch: npt.NDArray[np.uint8] | None, canvas: Canvas, plan: EditPlan, indices: Tensor
     ) -> Tensor | None:
         """The sketch's patches at the decoder's tokens: colours (0 where nothing is drawn), and what is drawn."""
         if sketch is None:
             return None
-        blank = (sketch[..., 3] < 128).astype(np.float32)
-        view = compose.view(sketch[..., :3], blank, plan.window, plan.working_size)
+        shown = plan.window.clip(plan.canvas_size)
+        known = canvas.region.overlap(shown)  # outside the region nothing is drawn
+        drawn = np.zeros((shown.h, shown.w, 4), np.uint8)
+        here = known.moved(-canvas.region.x, -canvas.region.y)
+        drawn[known.moved(-shown.x, -shown.y).slices()] = sketch[here.slices()]
+        blank = (drawn[..., 3] < 128).astype(np.float32)
+        window = plan.window.moved(-shown.x, -shown.y)
+        view = compose.view(Canvas.of(drawn[..., :3]), blank, window, plan.working_size)
         inside = view.visible[..., None] > DRAWN_SHARE
         values = np.concatenate([np.where(inside, view.colour, 0), inside], axis=-1, dtype=np.float32)
         image = torch.from_numpy(values).permute(2, 0, 1)[None].to(self.device, self.decoder.dtype)
@@ -319,15 +345,17 @@ class LazyDiffusionPipeline(DiffusionPipeline):
 
     def _starting_tokens(
         self,
-        canvas: npt.NDArray[np.uint8],
+        canvas: Canvas,
         sketch: npt.NDArray[np.uint8] | None,
         plan: EditPlan,
         encoded: Encoded,
     ) -> Tensor:
         """Clean tokens of the canvas with the sketch laid over it: what SDEdit starts from."""
         if sketch is not None:
-            canvas = compose.paste(canvas, sketch, Box(0, 0, *plan.canvas_size))
-        view = compose.view(canvas, np.zeros(canvas.shape[:2], np.float32), plan.window, plan.working_size)
+            region = Box(0, 0, canvas.region.w, canvas.region.h)
+            canvas = replace(canvas, pixels=compose.paste(canvas.pixels, sketch, region))
+        visible = np.zeros(canvas.pixels.shape[:2], np.float32)
+        view = compose.view(canvas, visible, plan.window, plan.working_size)
         colour = torch.from_numpy(view.colour).permute(2, 0, 1)[None].to(self.device)
         tokens: Tensor = self.codec.encode_picture(colour, encoded)
         return tokens.float()

@@ -15,8 +15,9 @@ from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
 
 Step = Callable[[Tensor, Tensor, Conditions], Tensor]
 """(tokens, time step, conditions) -> the decoder's output: LazyDecoder.step, or a captured CUDA graph of it."""
-Callback = Callable[[int, Tensor, Tensor], Tensor | None]
-"""(step, time step, tokens) -> tokens to go on with, or None to go on unchanged. May raise to stop."""
+Callback = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
+"""(step, time step, tokens, clean tokens as predicted so far) -> tokens to go on with, or None to go on unchanged.
+May raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,16 @@ def denoise(
     first_step: int = 0,
     step: Step | None = None,
     callback: Callback | None = None,
+    frugal: bool = False,
 ) -> Float[Tensor, "b k d"]:
     """Take noisy tokens at the scheduler's noise level number `first_step` to clean ones.
 
     `scheduler`: a flow-matching scheduler of diffusers whose time steps are set. `conditional`, `unconditional`: batch
-    B each; a guided step runs both as one batch. The noise levels are read once, on the host: no step waits for the
-    device.
+    B each; a guided step runs both as one batch or, when `frugal`, one after the other in half the memory. The noise
+    levels are read once, on the host: no step waits for the device.
     """
     step = step or decoder.step
-    both = conditional.stacked(unconditional) if unconditional is not None else conditional
+    both = conditional.stacked(unconditional) if unconditional is not None and not frugal else conditional
     timesteps = scheduler.timesteps[first_step:]
     sigmas = [float(t) / flow.STEPS_PER_SIGMA for t in timesteps.cpu()]
     scheduler.set_begin_index(first_step)
@@ -77,7 +79,11 @@ def denoise(
         if known is not None:
             tokens = known.impose(tokens, level)
         time = sigma.flatten() * flow.STEPS_PER_SIGMA
-        if unconditional is not None and guidance.applies(level):
+        if unconditional is not None and guidance.applies(level) and frugal:
+            prompted = _velocity(decoder, step, tokens, sigma, time, conditional)
+            plain = _velocity(decoder, step, tokens, sigma, time, unconditional)
+            velocity = plain + guidance.scale * (prompted - plain)
+        elif unconditional is not None and guidance.applies(level):
             twice = torch.cat([tokens, tokens])
             velocity = _velocity(
                 decoder, step, twice, torch.cat([sigma, sigma]), torch.cat([time, time]), both
@@ -86,9 +92,10 @@ def denoise(
             velocity = plain + guidance.scale * (prompted - plain)
         else:
             velocity = _velocity(decoder, step, tokens, sigma, time, conditional)
+        clean = tokens - sigma * velocity
         tokens = scheduler.step(velocity, timestep, tokens, return_dict=False)[0]
         if callback is not None:
-            changed = callback(i, timestep, tokens)
+            changed = callback(i, timestep, tokens, clean)
             tokens = tokens if changed is None else changed
     return tokens
 

@@ -7,7 +7,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor
 
-from lazydiffusion.geometry import PATCH
+from lazydiffusion.window import PATCH
 from lazydiffusion.models.patches import gather, patchify, scatter, unpatchify
 from lazydiffusion.pipelines.sampling import Guidance, Known, denoise
 from lazydiffusion.training.objective import LazyObjective

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lazydiffusion.geometry import PATCH
+from lazydiffusion.window import PATCH
 from lazydiffusion.models import flow
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder

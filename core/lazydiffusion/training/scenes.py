@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from lazydiffusion.geometry import PATCH
+from lazydiffusion.window import PATCH
 from lazydiffusion.models.extension import extend
 from lazydiffusion.training.masks import COARSE, random_holes
 from lazydiffusion.training.sketches import random_sketches
