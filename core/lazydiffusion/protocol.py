@@ -1,11 +1,18 @@
-"""What an edit is, in every process: its settings and their limits (standard library only, valid Python 3.9)."""
+"""What an edit is, in every process: settings, pictures, limits (standard library only, valid Python 3.9).
+
+What happens to an edit is told in `events`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, Optional, Union
 
 from lazydiffusion.errors import BadInput
+from lazydiffusion.window import Box, Size
+
+PROTOCOL = 1
+"""Version of the protocol between core and clients. Higher when an older client or core would misunderstand."""
 
 MIN_SIDE = 16
 """Shortest side of a canvas, px."""
@@ -19,6 +26,16 @@ MAX_GUIDANCE = 20.0
 MAX_SEED = 2**63 - 1
 MAX_RADIUS = 1024
 """Largest feather and growth of a mask, px."""
+MAX_CLIENT = 64
+"""Longest name of a client, characters."""
+MAX_REQUEST = 64 * 1024
+"""Longest JSON part of a request, bytes."""
+
+BYTES_PER_PIXEL = {"grey8": 1, "rgb8": 3, "rgba8": 4, "bgra8": 4}
+"""Raw pixel formats: rows from the top without gaps, straight alpha, sRGB. PNG is sent under the name "png"."""
+PNG = "png"
+IMAGES = ("canvas", "mask", "sketch", "overview")
+"""The pictures of a request; a mask is grey."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +87,118 @@ def _within(name: str, value: Optional[float], low: float, high: float, unit: st
         raise BadInput(
             "%s is %s%s; it must be between %s and %s." % (name, shown[0], unit, shown[1], shown[2])
         )
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A picture as it is sent: raw pixels, or a PNG file."""
+
+    format: str
+    """One of BYTES_PER_PIXEL, or "png"."""
+    size: Size
+    """(width, height) in px."""
+    data: Union[bytes, bytearray, memoryview]
+
+    def __post_init__(self) -> None:
+        width, height = self.size
+        if self.format != PNG and self.format not in BYTES_PER_PIXEL:
+            known = ", ".join([*BYTES_PER_PIXEL, PNG])
+            raise BadInput('The pixel format "%s" is not known; use one of %s.' % (self.format, known))
+        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+            raise BadInput(
+                "A picture is %d x %d px; each side must be between 1 and %d px." % (width, height, MAX_SIDE)
+            )
+        expected = raw_bytes(self.format, self.size)
+        if expected is not None and memoryview(self.data).nbytes != expected:
+            raise BadInput(
+                "%d x %d px as %s are %d bytes, but %d were given."
+                % (width, height, self.format, expected, memoryview(self.data).nbytes)
+            )
+
+
+def raw_bytes(format: str, size: Size) -> Optional[int]:
+    """Bytes of a raw picture of `size` (width, height); None for a PNG, whose length does not follow from it."""
+    per_pixel = BYTES_PER_PIXEL.get(format)
+    return None if per_pixel is None else per_pixel * size[0] * size[1]
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """An edit as an editor asks for it. Of a huge canvas only a region and an overview need to be sent.
+
+    Checked when made: raises BadInput for pictures whose sizes do not fit each other.
+    """
+
+    settings: EditSettings
+    canvas_size: Size
+    """(width, height) of the whole canvas, px."""
+    canvas: ImageData
+    """The region's pixels; alpha, if there is any, is ignored."""
+    mask: ImageData
+    """Of the region; above 0 = generate here. A picture with alpha counts as its luminance times its opacity."""
+    region: Optional[Box] = None
+    """The part of the canvas that is sent (window.region_to_send); None is all of it."""
+    sketch: Optional[ImageData] = None
+    """Of the region, with alpha: rough colours or lines."""
+    overview: Optional[ImageData] = None
+    """The whole canvas, small (window.overview_size). Needed when the region is not all of the canvas."""
+    client: str = ""
+    """Who asks, for instance "krita-4711": clients take turns."""
+
+    def __post_init__(self) -> None:
+        width, height = self.canvas_size
+        for side in self.canvas_size:
+            if not MIN_SIDE <= side <= MAX_SIDE:
+                raise BadInput(
+                    "The canvas is %d x %d px; each side must be between %d and %d px."
+                    % (width, height, MIN_SIDE, MAX_SIDE)
+                )
+        box = self.part
+        if min(box.w, box.h) < 1 or not Box(0, 0, width, height).contains(box):
+            raise BadInput(
+                "The region %s does not lie on the canvas of %d x %d px." % (box.as_list(), width, height)
+            )
+        for name in ("canvas", "mask", "sketch"):
+            image = getattr(self, name)
+            if image is not None and image.size != (box.w, box.h):
+                raise BadInput(
+                    "The %s is %d x %d px, but the part of the canvas that is sent is %d x %d px."
+                    % ((name, *image.size, box.w, box.h))
+                )
+        if self.overview is None and box != Box(0, 0, width, height):
+            raise BadInput(
+                "Only %d x %d px of a canvas of %d x %d px are sent; send an overview of it as well."
+                % (box.w, box.h, width, height)
+            )
+        if len(self.client) > MAX_CLIENT:
+            raise BadInput("The client's name has %d characters; 64 are allowed." % len(self.client))
+
+    @property
+    def part(self) -> Box:
+        """The region, or the whole canvas where none is given."""
+        return self.region or Box(0, 0, *self.canvas_size)
+
+    def images(self) -> Dict[str, ImageData]:
+        """The pictures that are sent, by name."""
+        given = ((name, getattr(self, name)) for name in IMAGES)
+        return {name: image for name, image in given if image is not None}
+
+    def header(self) -> Dict[str, Any]:
+        """The request's JSON part: all but the pictures' bytes."""
+        return {
+            "protocol": PROTOCOL,
+            "client": self.client,
+            "settings": asdict(self.settings),
+            "canvas_size": list(self.canvas_size),
+            "region": self.region.as_list() if self.region is not None else None,
+            "images": {
+                name: {"format": image.format, "size": list(image.size)}
+                for name, image in self.images().items()
+            },
+        }
+
+
+def settings_of(values: Dict[str, Any]) -> EditSettings:
+    """Settings of a JSON object; what a newer program has added to them is left out. Raises BadInput."""
+    known = {f.name for f in fields(EditSettings)}
+    return EditSettings(**{name: value for name, value in values.items() if name in known})
