@@ -103,9 +103,7 @@ def test_inside_its_region_a_partly_known_canvas_is_seen_as_if_it_were_whole() -
     assert np.array_equal(whole.hole, part.hole)
 
 
-@given(
-    st.integers(64, 900), st.integers(64, 900), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 0.6)
-)
+@given(st.integers(64, 900), st.integers(64, 900), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 0.6))
 def test_outside_its_region_a_canvas_is_seen_by_its_overview(
     width: int, height: int, left: float, top: float, share: float
 ) -> None:

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from lazydiffusion import tokens
 from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import EditPlan, bounding_box, feather, grow, plan
-from lazydiffusion.window import LARGEST_SCALE, PATCH, Box
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
+from lazydiffusion.window import LARGEST_SCALE, PATCH, Box
 
 pytestmark = pytest.mark.unit
 

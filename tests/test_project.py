@@ -22,7 +22,12 @@ PACKAGE = ROOT / "core" / "lazydiffusion"
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
 
 # The editors' plugins import these, in the Python that the editor brings.
-FOR_PLUGINS = sorted([PACKAGE / "errors.py", PACKAGE / "protocol.py", *(PACKAGE / "client").rglob("*.py")])
+FOR_PLUGINS = sorted(
+    [
+        *(PACKAGE / name for name in ("errors.py", "events.py", "protocol.py", "window.py")),
+        *(PACKAGE / "client").rglob("*.py"),
+    ]
+)
 
 LONGEST_FILE = 450
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "handler", "misc", "common"}
@@ -97,7 +102,7 @@ def test_what_plugins_import_is_valid_python_3_9(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FOR_PLUGINS, ids=name)
 def test_what_plugins_import_needs_only_the_standard_library(path: Path) -> None:
-    allowed = re.compile(r"\.|lazydiffusion\.(errors|protocol|client)\b")
+    allowed = re.compile(r"\.|lazydiffusion\.(errors|protocol|events|window|client)\b")
     newer_than_3_9 = {"tomllib"}
     foreign = {
         module
@@ -108,9 +113,11 @@ def test_what_plugins_import_needs_only_the_standard_library(path: Path) -> None
     assert foreign == set()
 
 
-def test_importing_errors_and_protocol_loads_nothing_heavy() -> None:
+def test_importing_what_plugins_carry_loads_nothing_heavy() -> None:
     """The package's own __init__ runs first, so it has to be as light as they are."""
-    code = "import sys, lazydiffusion.errors, lazydiffusion.protocol; print(*sys.modules)"
+    code = (
+        "import sys, lazydiffusion.errors, lazydiffusion.protocol, lazydiffusion.client; print(*sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY & set(run.stdout.split()) == set()
 

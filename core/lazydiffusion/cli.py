@@ -88,6 +88,9 @@ def fill(
     ] = False,
     model: Model = "clipart",
     device: Device = "auto",
+    via_core: Annotated[
+        bool, typer.Option("--via-core", help="Let the resident core do it: no loading after the first time.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Fill what MASK covers of CANVAS."""
@@ -107,7 +110,7 @@ def fill(
         model=model,
     )
     files = command.Files(canvas=canvas, mask=mask, out=out, layer=layer, sketch=sketch)
-    command.run(files, settings, device, as_json)
+    command.run(files, settings, device, as_json, via_core)
 
 
 @app.command()
@@ -121,6 +124,52 @@ def play(
     from lazydiffusion.commands import play as command
 
     command.run(script, out, model, device)
+
+
+@app.command()
+def serve(
+    tcp: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Listen on loopback TCP; port 0 takes a free one."),
+    ] = None,
+    socket: Annotated[Path | None, typer.Option(metavar="PATH", help="Listen on this Unix socket.")] = None,
+    model: Model = "clipart",
+    device: Device = "auto",
+    idle_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="End after so long without use; 0: never.")
+    ] = 1800,
+    history: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where finished fills are kept.")
+    ] = None,
+) -> None:
+    """Be the resident core that holds the models for the editors. They start it by themselves."""
+    from lazydiffusion.commands import serve as command
+
+    sys.exit(command.serve(tcp, socket, model, device, idle_timeout, history))
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Say whether the resident core runs, where, and what it does."""
+    from lazydiffusion.commands import serve as command
+
+    sys.exit(command.status(as_json))
+
+
+@app.command()
+def stop() -> None:
+    """End the resident core. Finished fills stay in its history."""
+    from lazydiffusion.commands import serve as command
+
+    sys.exit(command.stop())
+
+
+@app.command()
+def connect() -> None:
+    """Tell this user's editors that the core is installed here."""
+    from lazydiffusion.commands import serve as command
+
+    command.connect_editors()
 
 
 @app.command()

@@ -168,4 +168,3 @@ def _resize(values: Floats, size: tuple[int, int], resample: Image.Resampling) -
 def _spans(length: int, count: int) -> list[tuple[int, int]]:
     """First and last (exclusive) pixel that each of `count` equal parts of `length` pixels touches."""
     return [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
-

@@ -17,6 +17,11 @@ class Choice:
     dtype: torch.dtype
     reason: str
 
+    @property
+    def name(self) -> str:
+        """What an artist calls the device: the GPU's name, or "CPU"."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+
 
 def choose_device(name: str = "auto") -> Choice:
     """The device for "auto", "cuda" or "cpu". Raises BadInput when CUDA is asked for and cannot be had."""

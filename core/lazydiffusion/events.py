@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Type, Union
+from typing import Any, Union
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Previewed:
     """What a fill looks like so far."""
 
     fill: int
-    box: List[int]
+    box: list[int]
     """[x, y, w, h] on the canvas that the picture covers; it may have fewer px than that."""
     png: str
     """A PNG file, base64."""
@@ -69,7 +69,7 @@ class Filled:
 
     fill: int
     seed: int
-    box: List[int]
+    box: list[int]
     """[x, y, w, h] on the canvas."""
     saved: bool
     """Whether the fill is in the history, on disk. If not, the core still has it, but not for long."""
@@ -82,7 +82,7 @@ class Done:
     """All fills are finished."""
 
     fills: int
-    report: Dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
     """What the edit cost: window, scale, hidden_tokens, steps, device, ms by stage."""
 
 
@@ -101,11 +101,9 @@ class Cancelled:
     """The edit was cancelled. Fills that were announced before can still be fetched."""
 
 
-Event = Union[
-    Queued, Started, Loading, Retrying, Stepped, Previewed, Filled, Done, Failed, Cancelled
-]
+Event = Union[Queued, Started, Loading, Retrying, Stepped, Previewed, Filled, Done, Failed, Cancelled]
 
-KINDS: Dict[str, Type[Any]] = {
+KINDS: dict[str, type[Any]] = {
     "queued": Queued,
     "started": Started,
     "loading": Loading,
@@ -129,12 +127,12 @@ def name_of(event: Event) -> str:
     return _NAMES[type(event)]
 
 
-def to_json(event: Event) -> Dict[str, Any]:
+def to_json(event: Event) -> dict[str, Any]:
     """The event's fields, ready for JSON."""
     return dataclasses.asdict(event)
 
 
-def from_json(name: str, values: Dict[str, Any]) -> Optional[Event]:
+def from_json(name: str, values: dict[str, Any]) -> Event | None:
     """The event of that name; None for one that this version does not know. Unknown fields are left out.
 
     Raises TypeError when a field is missing.

@@ -57,7 +57,11 @@ class Picture:
         return self.alpha is not None and int(self.alpha.min()) < 255
 
 
-def read_canvas(path: Path) -> Picture:
+Source = Path | IO[bytes]
+"""A picture's file: by its path in any format, or as a stream that must hold a PNG (from another program)."""
+
+
+def read_canvas(source: Source) -> Picture:
     """The first frame of a picture in any format that Pillow reads but PostScript, turned as EXIF says.
 
     RGB and palette pictures keep their exact values and their ICC profile. Everything else becomes 8-bit RGB:
@@ -67,18 +71,18 @@ def read_canvas(path: Path) -> Picture:
     Raises BadInput for what is missing, unreadable, damaged, or not of 16 to 16384 px a side (found in the
     header, before anything is decoded), and OutOfMemory if it does not fit in memory.
     """
-    with _opened(path, "canvas") as image:
+    with _opened(source, "canvas") as image:
         return Picture(*colour.to_rgb(image))
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def read_mask(source: Source, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Mask (H, W) in 0..1 of a file of exactly `size` (width, height) px: luminance times opacity.
 
     So white on black and white on transparent both say "generate here". Colour profiles do not count: a mask
     is data. In a JPEG, values below JPEG_MASK_FLOOR are 0. Raises as `read_canvas` does, and BadInput for
     another size and for a mask that is 0 everywhere.
     """
-    with _opened(path, "mask", size) as image:
+    with _opened(source, "mask", size) as image:
         if image.mode in colour.HIGH_DEPTH_MODES:
             mask = colour.grey_levels(image)
         else:
@@ -90,16 +94,18 @@ def read_mask(path: Path, size: tuple[int, int]) -> npt.NDArray[np.float32]:
         if image.format in ("JPEG", "MPO"):
             mask[mask < JPEG_MASK_FLOOR] = 0
     if not mask.any():
-        raise BadInput(f"The mask {path} is empty: paint the part to generate in white, then save it again.")
+        raise BadInput(
+            f"{_name(source, 'mask')} is empty: paint the part to generate in white, then save it again."
+        )
     return mask
 
 
-def read_sketch(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def read_sketch(source: Source, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Sketch (H, W, 4) of a file of exactly `size` (width, height) px: sRGB with straight alpha.
 
     Alpha is 255 everywhere if the file has none. Raises as `read_canvas` does, and BadInput for another size.
     """
-    with _opened(path, "sketch", size) as image:
+    with _opened(source, "sketch", size) as image:
         pixels, alpha, icc_profile = colour.to_rgb(image)
         opacity = np.full(pixels.shape[:2], 255, np.uint8) if alpha is None else alpha
         return np.dstack([colour.to_srgb(pixels, icc_profile), opacity])
@@ -131,12 +137,15 @@ def _pillow_limit(pixels: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, role: str, size: tuple[int, int] | None = None) -> Iterator[Image.Image]:
+def _opened(source: Source, role: str, size: tuple[int, int] | None = None) -> Iterator[Image.Image]:
     """The decoded, upright first frame, of `size` if that is given. `role` names the picture in errors."""
-    name = f"The {role} {path}"
+    name = _name(source, role)
     try:
-        with _file(path, name) as file:
-            image = _decode(file, name)
+        if isinstance(source, Path):
+            with _file(source, name) as file:
+                image = _decode(file, name)
+        else:
+            image = _decode(source, name, formats=("PNG",), declared=size)
         if size and image.size != size:
             raise BadInput(
                 f"{name} is {_px(image.size)}, but the canvas is {_px(size)}: make both the same size."
@@ -171,17 +180,31 @@ def _file(path: Path, name: str) -> IO[bytes]:
         ) from error
 
 
-def _decode(file: IO[bytes], name: str) -> Image.Image:
+def _name(source: Source, role: str) -> str:
+    return f"The {role} {source}" if isinstance(source, Path) else f"The {role} that was sent"
+
+
+def _decode(
+    file: IO[bytes],
+    name: str,
+    formats: tuple[str, ...] | None = None,
+    declared: tuple[int, int] | None = None,
+) -> Image.Image:
+    """`declared`: a size that the header must have, before anything is decoded."""
     with _pillow_limit(None):  # only the header is read here
-        image = Image.open(file)
-    _check_size(image.size, name)
+        image = Image.open(file, formats=formats)
+    if declared is None:
+        _check_size(image.size, name)
+    elif image.size != declared:
+        raise BadInput(f"{name} is {_px(image.size)}, but {_px(declared)} were announced.")
     if image.format == "EPS":  # decoding would run Ghostscript
         raise BadInput(f"{name} is a PostScript drawing: export it as PNG.")
     _correct_png_transparency(image)
     with _pillow_limit(MAX_SIDE**2):  # for the picture within the picture, as icons have
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-    _check_size(image.size, name)
+    if declared is None:
+        _check_size(image.size, name)
     return image
 
 

@@ -6,7 +6,7 @@ What happens to an edit is told in `events`.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Dict, Optional, Union
+from typing import Any, Optional, Union
 
 from lazydiffusion.errors import BadInput
 from lazydiffusion.window import Box, Size
@@ -71,6 +71,8 @@ class EditSettings:
                 raise BadInput(
                     "The %s has %d characters; shorten it to %d at most." % (name, len(text), MAX_PROMPT)
                 )
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise BadInput("The %s holds a broken character: type it again." % name)
         _within("The number of steps", self.steps, 1, MAX_STEPS)
         _within("The guidance", self.guidance, 0, MAX_GUIDANCE)
         _within("The seed", self.seed, 0, MAX_SEED)
@@ -178,12 +180,12 @@ class EditRequest:
         """The region, or the whole canvas where none is given."""
         return self.region or Box(0, 0, *self.canvas_size)
 
-    def images(self) -> Dict[str, ImageData]:
+    def images(self) -> dict[str, ImageData]:
         """The pictures that are sent, by name."""
         given = ((name, getattr(self, name)) for name in IMAGES)
         return {name: image for name, image in given if image is not None}
 
-    def header(self) -> Dict[str, Any]:
+    def header(self) -> dict[str, Any]:
         """The request's JSON part: all but the pictures' bytes."""
         return {
             "protocol": PROTOCOL,
@@ -198,7 +200,30 @@ class EditRequest:
         }
 
 
-def settings_of(values: Dict[str, Any]) -> EditSettings:
+def settings_of(values: dict[str, Any]) -> EditSettings:
     """Settings of a JSON object; what a newer program has added to them is left out. Raises BadInput."""
     known = {f.name for f in fields(EditSettings)}
-    return EditSettings(**{name: value for name, value in values.items() if name in known})
+    given = {name: value for name, value in values.items() if name in known}
+    for name, value in given.items():
+        kind, words = _KINDS[name]
+        if value is None and name in ("steps", "guidance"):
+            continue
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise BadInput('The setting "%s" is %r; it must be %s.' % (name, value, words))
+    return EditSettings(**given)
+
+
+_TEXT, _WHOLE, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, float), "a number")
+_KINDS: dict[str, Any] = {
+    "prompt": _TEXT,
+    "negative_prompt": _TEXT,
+    "seed": _WHOLE,
+    "steps": _WHOLE,
+    "guidance": _NUMBER,
+    "strength": _NUMBER,
+    "variations": _WHOLE,
+    "feather": _WHOLE,
+    "grow": _WHOLE,
+    "blend": (bool, "true or false"),
+    "model": _TEXT,
+}

@@ -7,7 +7,6 @@ canvas at `overview_size`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Tuple
 
 PATCH = 16
 """Side of a token in working px."""
@@ -22,7 +21,7 @@ OVERVIEW_TOKENS = 8
 REGION_MARGIN = 8
 """Px around the mask that a region holds at least, so that its border can be softened and blended."""
 
-Size = Tuple[int, int]
+Size = tuple[int, int]
 """(width, height) in px."""
 
 
@@ -69,9 +68,7 @@ class Box:
     def union(self, other: Box) -> Box:
         """Smallest box around both."""
         left, top = min(self.x, other.x), min(self.y, other.y)
-        return Box(
-            left, top, max(self.right, other.right) - left, max(self.bottom, other.bottom) - top
-        )
+        return Box(left, top, max(self.right, other.right) - left, max(self.bottom, other.bottom) - top)
 
     def enlarged(self, margin: int) -> Box:
         """The box with `margin` px more on every side."""
@@ -81,16 +78,16 @@ class Box:
         """The box `x` px further right and `y` px further down."""
         return Box(self.x + x, self.y + y, self.w, self.h)
 
-    def slices(self) -> Tuple[slice, slice]:
+    def slices(self) -> tuple[slice, slice]:
         """Index of the box in an array of (H, W, ...). The box must not start before 0."""
         return slice(self.y, self.bottom), slice(self.x, self.right)
 
-    def as_list(self) -> List[int]:
+    def as_list(self) -> list[int]:
         """[x, y, w, h]."""
         return [self.x, self.y, self.w, self.h]
 
 
-def choose_window(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> Tuple[Box, int]:
+def choose_window(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> tuple[Box, int]:
     """The window for a mask of bounding box `fill_box`, and the side of its tokens, both in canvas px.
 
     `side`: in tokens, of a square window; windows of narrow canvases are longer, with at most side ** 2 tokens. The
@@ -123,7 +120,7 @@ def region_needed(canvas_size: Size, mask_box: Box, grow: int, feather: int) -> 
     return mask_box.enlarged(grow + feather + REGION_MARGIN).clip(canvas_size)
 
 
-def overview_grid(canvas_size: Size, side: int = OVERVIEW_TOKENS) -> Tuple[int, int]:
+def overview_grid(canvas_size: Size, side: int = OVERVIEW_TOKENS) -> tuple[int, int]:
     """(rows, cols) of the overview's tokens: `side` along the canvas's longer side."""
     longest = max(canvas_size)
     rows, cols = (max(1, round(side * length / longest)) for length in (canvas_size[1], canvas_size[0]))
@@ -136,7 +133,7 @@ def overview_size(canvas_size: Size, side: int = OVERVIEW_TOKENS) -> Size:
     return min(canvas_size[0], 2 * cols * PATCH), min(canvas_size[1], 2 * rows * PATCH)
 
 
-def _token_size(canvas_size: Size, fill_box: Box, side: int) -> Tuple[int, Tuple[int, int]]:
+def _token_size(canvas_size: Size, fill_box: Box, side: int) -> tuple[int, tuple[int, int]]:
     """Smallest token, in canvas px, whose window holds the mask and its surroundings; and the window's (rows, cols)."""
     width, height = canvas_size
     reach = max(fill_box.w, fill_box.h) / CONTEXT_SHARE

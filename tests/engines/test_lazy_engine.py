@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tests.checkpoint_files import tiny_checkpoint, tiny_pipeline
 
 from lazydiffusion.canvas import Canvas
@@ -38,7 +38,9 @@ def square_edit(**changes: object) -> Edit:
 def test_fills_come_one_by_one_and_the_report_fills_up(engine: LazyEngine) -> None:
     report, steps = Report(), []
     fills = []
-    for fill in engine.run(square_edit(variations=2), report, lambda step: steps.append((step.fill, step.step, step.steps))):
+    for fill in engine.run(
+        square_edit(variations=2), report, lambda step: steps.append((step.fill, step.step, step.steps))
+    ):
         fills.append(fill)
         assert len(steps) == 3 * len(fills)  # the second is not begun before the first is handed over
     assert [fill.seed for fill in fills] == [3, 4]

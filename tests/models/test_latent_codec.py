@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.window import Box
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.extension import extend
 from lazydiffusion.models.latent_codec import LatentCodec, islands
 from lazydiffusion.models.patches import gather, patchify, unpatchify
+from lazydiffusion.window import Box
 
 pytestmark = pytest.mark.unit
 VAE = tiny_vae(scaling_factor=0.5, shift_factor=0.1)

@@ -15,9 +15,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.window import Box
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.latent_codec import STABLE_DIFFUSION_VAE
+from lazydiffusion.window import Box
 
 pytestmark = pytest.mark.unit
 VAE = tiny_vae()

@@ -13,9 +13,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.geometry import EditPlan, plan
-from lazydiffusion.window import Box
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
+from lazydiffusion.window import Box
 
 pytestmark = pytest.mark.unit
 META = torch.device("meta")

@@ -10,11 +10,11 @@ import torch
 from tests import tiny
 from torch import Tensor, nn
 
-from lazydiffusion.window import PATCH
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.training import scenes
 from lazydiffusion.training.objective import LazyObjective, Objective
 from lazydiffusion.training.scenes import SceneMaker, Scenes, masked_view
+from lazydiffusion.window import PATCH
 
 pytestmark = pytest.mark.unit
 BUCKET, L = 10, 5

@@ -11,9 +11,9 @@ from tests import tiny
 from torch import Tensor
 
 from lazydiffusion import geometry, tokens
-from lazydiffusion.window import PATCH, Box
 from lazydiffusion.training import masks, scenes
 from lazydiffusion.training.scenes import SceneMaker, Scenes, masked_view
+from lazydiffusion.window import PATCH, Box
 
 pytestmark = pytest.mark.unit
 GRID, COARSE_GRID, BUCKET = 8, 4, 20

@@ -7,17 +7,22 @@ import secrets
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazydiffusion import checkpoints, colour, compose, images
 from lazydiffusion.canvas import Canvas
+from lazydiffusion.commands.fill_via_core import CoreEdit
 from lazydiffusion.engines.base import Edit, Fill, Report, Step
-from lazydiffusion.errors import BadInput
+from lazydiffusion.errors import BadInput, LazyDiffusionError
 from lazydiffusion.image_output import check_writable, write_canvas, write_layer
 from lazydiffusion.protocol import EditSettings
 
@@ -38,9 +43,14 @@ def random_seed() -> int:
     return secrets.randbelow(2**32)
 
 
-def run(files: Files, settings: EditSettings, device: str, as_json: bool) -> None:
+def run(files: Files, settings: EditSettings, device: str, as_json: bool, via_core: bool = False) -> None:
     """Check everything that can be checked, then load, fill and write. Raises LazyDiffusionError."""
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's notes on odd files are not for artists
+    if via_core and device != "auto":
+        raise BadInput(
+            f"The core has chosen its device: leave --device {device} away, or start the core with "
+            f"`lazydiffusion serve --device {device}`."
+        )
     canvas = images.read_canvas(files.canvas)
     mask = images.read_mask(files.mask, canvas.size)
     sketch = images.read_sketch(files.sketch, canvas.size) if files.sketch else None
@@ -53,50 +63,97 @@ def run(files: Files, settings: EditSettings, device: str, as_json: bool) -> Non
 
     console = Console(stderr=True)
     started = time.perf_counter()
-    engine, choice = _load(settings.model, device, console)
-    loaded = time.perf_counter()
-    report = Report()
-    edit = Edit(Canvas.of(images.to_srgb(canvas)), mask, settings, sketch)
-    seeds = []
+    source: _Local | CoreEdit
+    if via_core:
+        with console.status("Asking the core") if console.is_terminal else nullcontext():
+            source = CoreEdit(images.to_srgb(canvas), mask, settings, sketch)
+    else:
+        source = _Local(images.to_srgb(canvas), mask, settings, sketch, device, console)
+    seeds: list[int] = []
+    box: list[int] = []
+    writing = 0.0
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal, transient=True,
     ) as bar:  # fmt: skip
         task = bar.add_task("Filling")
 
-        def progress(step: Step) -> None:
-            total = step.steps * settings.variations
-            bar.update(task, total=total, completed=step.fill * step.steps + step.step)
+        def progress(taken: int, total: int) -> None:
+            bar.update(task, total=total, completed=taken)
 
-        for number, made in enumerate(engine.run(edit, report, progress)):
+        for number, made in enumerate(source.fills(progress)):
             composing = time.perf_counter()
             _write(canvas, made, outs[number], layers[number] if layers else None)
             seeds.append(made.seed)
-            report.ms["compose"] += 1000 * (time.perf_counter() - composing)
-    report.ms["load"] = 1000 * (loaded - started)
-    report.ms["total"] = 1000 * (time.perf_counter() - started)
-    summary = _summary(report, made, seeds, str(choice.device))
+            box = made.box.as_list()
+            writing += 1000 * (time.perf_counter() - composing)
+    if len(seeds) < settings.variations:
+        raise EditStopped("The edit was cancelled in the core before it was finished.")
+    summary = {"box": box, "seeds": seeds, **source.summary()}
+    summary["ms"]["compose"] += writing
+    summary["ms"]["total"] = 1000 * (time.perf_counter() - started)
+    order = ("load", "plan", "encode", "denoise", "compose", "total")
+    summary["ms"] = {stage: round(summary["ms"][stage], 1) for stage in order}
     if as_json:
         print(json.dumps(summary))
     else:
         _describe(summary, outs, console)
 
 
+class EditStopped(LazyDiffusionError):
+    """Somebody else cancelled the edit."""
+
+
+class _Local:
+    """The edit in this process."""
+
+    def __init__(
+        self,
+        canvas: npt.NDArray[np.uint8],
+        mask: npt.NDArray[np.float32],
+        settings: EditSettings,
+        sketch: npt.NDArray[np.uint8] | None,
+        device: str,
+        console: Console,
+    ):
+        loading = time.perf_counter()
+        self.edit = Edit(Canvas.of(canvas), mask, settings, sketch)
+        self.engine, self.choice = _load(settings.model, device, console)
+        self.report = Report()
+        self.report.ms["load"] = 1000 * (time.perf_counter() - loading)
+
+    def fills(self, progress: Callable[[int, int], None]) -> Iterator[Fill]:
+        """The fills, one after the other; `progress` is told (steps taken, steps in all)."""
+
+        def on_step(step: Step) -> None:
+            total = step.steps * self.edit.settings.variations
+            progress(step.fill * step.steps + step.step, total)
+
+        yield from self.engine.run(self.edit, self.report, on_step)
+
+    def summary(self) -> dict[str, Any]:
+        """What the edit cost."""
+        report = self.report
+        assert report.window is not None
+        return {
+            "hidden_tokens": report.hidden_tokens,
+            "window": report.window.as_list(),
+            "scale": report.scale,
+            "device": str(self.choice.device),
+            "steps": report.steps,
+            "ms": report.ms,
+        }
+
+
 def _load(model: str, device: str, console: Console) -> tuple[Any, Any]:
     """The engine and its device. Importing PyTorch and diffusers is part of loading, and takes most of it."""
     checkpoints.locate(model)  # a wrong name or hash is told before the long imports
-    with console.status("Loading the model") if console.is_terminal else _silence():
+    with console.status("Loading the model") if console.is_terminal else nullcontext():
         from lazydiffusion.devices import choose_device
         from lazydiffusion.engines.lazy import LazyEngine
 
         choice = choose_device(device)
         return LazyEngine.load(model, choice), choice
-
-
-def _silence() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def _targets(files: Files, variations: int) -> tuple[list[Path], list[Path]]:
@@ -131,21 +188,6 @@ def _write(canvas: images.Picture, made: Fill, out: Path, layer: Path | None) ->
     write_canvas(out, compose.paste(canvas.pixels, pixels, made.box), alpha, canvas.icc_profile)
     if layer is not None:
         write_layer(layer, compose.layer(canvas.size, pixels, made.box), canvas.icc_profile)
-
-
-def _summary(report: Report, made: Fill, seeds: list[int], device: str) -> dict[str, Any]:
-    assert report.window is not None
-    order = ("load", "plan", "encode", "denoise", "compose", "total")
-    return {
-        "box": made.box.as_list(),
-        "seeds": seeds,
-        "hidden_tokens": report.hidden_tokens,
-        "window": report.window.as_list(),
-        "scale": report.scale,
-        "device": device,
-        "steps": report.steps,
-        "ms": {stage: round(report.ms[stage], 1) for stage in order},
-    }
 
 
 def _describe(summary: dict[str, Any], outs: list[Path], console: Console) -> None:

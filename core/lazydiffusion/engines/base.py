@@ -25,6 +25,8 @@ class Step:
     step: int
     """From 1 to `steps`."""
     steps: int
+    box: Box
+    """Where the fill lies on the canvas."""
     preview: Callable[[], Pixels]
     """Makes a picture of what the fill looks like so far: (h, w, 3), the fill's box or smaller."""
 
@@ -39,7 +41,7 @@ class Edit:
 
     canvas: Canvas
     mask: npt.NDArray[np.float32]
-    """(h, w) of the canvas's region, 0..1, > 0 = generate here; as the artist made it, before it is grown or feathered."""
+    """(h, w) of the canvas's region, 0..1, > 0 = generate here; as the artist made it: not grown, not feathered."""
     settings: EditSettings
     sketch: Pixels | None = None
     """(h, w, 4) of the canvas's region, sRGB, straight alpha."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -65,7 +66,8 @@ class LazyEngine:
 
                 def on_step(i: int, timestep: Tensor, tokens: Tensor, clean: Tensor, n: int = number) -> None:
                     if progress is not None:
-                        progress(Step(n, i + 1, report.steps, lambda: pipeline.preview(prepared, clean)))
+                        preview = partial(pipeline.preview, prepared, clean)
+                        progress(Step(n, i + 1, report.steps, plan.fill_box, preview))
 
                 seed = settings.seed + number
                 generator = torch.Generator().manual_seed(seed)

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.window import Box
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.codecs import Encoded
 from lazydiffusion.models.extension import extend
 from lazydiffusion.models.patches import gather, patchify, scatter, unpatchify
+from lazydiffusion.window import Box
 
 STABLE_DIFFUSION_VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,

@@ -18,7 +18,6 @@ from lazydiffusion import compose
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import EditPlan, plan
-from lazydiffusion.window import PATCH, Box
 from lazydiffusion.models import flow
 from lazydiffusion.models.codecs import Encoded, PixelCodec
 from lazydiffusion.models.context_encoder import ContextEncoder
@@ -29,6 +28,7 @@ from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
 from lazydiffusion.pipelines.sampling import Callback, Guidance, Known, denoise
+from lazydiffusion.window import PATCH, Box
 
 DRAWN_SHARE = 0.25
 """A working px counts as drawn when at least this share of it is (thin lines survive a small scale)."""
@@ -197,7 +197,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         guidance: float | None = None,
         context_from: PreparedEdit | None = None,
     ) -> PreparedEdit:
-        """Run the encoders, once for all variations. Mask (h, w) 0..1 and sketch (h, w, 4) uint8: of the canvas's region.
+        """Run the encoders, once for all variations. Mask (h, w), 0..1, and sketch (h, w, 4): of the canvas's region.
 
         `context_from`: an edit of the same canvas and mask whose context is reused (only the prompt differs).
         """
@@ -291,14 +291,15 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         return compose.from_window(self._pixels(tokens, encoded), plan)
 
     def preview(self, edit: PreparedEdit, tokens: Tensor) -> npt.NDArray[np.uint8]:
-        """What clean tokens (1, K, D) show: the fill box (h, w, 3) at working scale, at most as large as the canvas's."""
+        """What clean tokens (1, K, D) show: the fill box (h, w, 3) at working scale, or at the canvas's if less."""
         plan = edit.plan
         tokens = torch.where(edit.encoded.keep, edit.encoded.tokens, tokens)
         image = compose.to_bytes(self._pixels(tokens, edit.encoded))
         scale = min(1.0, plan.scale)
         size = max(1, round(plan.fill_box.w * scale)), max(1, round(plan.fill_box.h * scale))
         x, y = plan.fill_box.x - plan.window.x, plan.fill_box.y - plan.window.y
-        part = tuple(v * plan.scale for v in (x, y, x + plan.fill_box.w, y + plan.fill_box.h))
+        right, bottom = x + plan.fill_box.w, y + plan.fill_box.h
+        part = (x * plan.scale, y * plan.scale, right * plan.scale, bottom * plan.scale)
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=part))
 
     def _read_canvas(

@@ -7,11 +7,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor
 
-from lazydiffusion.window import PATCH
 from lazydiffusion.models.patches import gather, patchify, scatter, unpatchify
 from lazydiffusion.pipelines.sampling import Guidance, Known, denoise
 from lazydiffusion.training.objective import LazyObjective
 from lazydiffusion.training.scenes import Scenes, masked_view
+from lazydiffusion.window import PATCH
 
 HOLE_COLOUR = (0.3, 0.3, 0.35)
 

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lazydiffusion.window import PATCH
 from lazydiffusion.models import flow
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.training.scenes import Scenes, masked_view
+from lazydiffusion.window import PATCH
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from lazydiffusion.window import PATCH
 from lazydiffusion.models.extension import extend
 from lazydiffusion.training.masks import COARSE, random_holes
 from lazydiffusion.training.sketches import random_sketches
 from lazydiffusion.training.sprites import SpriteBank
+from lazydiffusion.window import PATCH
 
 WIDEST_CANVAS = 6.0
 """Largest canvas, in window sides. Beyond, positions are logarithmic and change little (tokens.compress)."""

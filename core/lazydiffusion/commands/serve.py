@@ -1,0 +1,133 @@
+"""`lazydiffusion serve`, `status`, `stop` and `connect`: the resident core from a terminal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from rich.console import Console
+
+from lazydiffusion.client import places
+from lazydiffusion.client.core import Core, connect
+from lazydiffusion.client.errors import CoreLost
+from lazydiffusion.client.start import remember_command
+from lazydiffusion.errors import CannotWrite, LazyDiffusionError
+
+NOT_RUNNING = 1
+"""Exit status of `status` and `stop` when there is no core."""
+
+
+def serve(
+    tcp: str | None,
+    socket: Path | None,
+    model: str,
+    device: str,
+    idle_timeout: float,
+    history: Path | None,
+) -> int:
+    """Be the core until stopped; gives the exit status. Raises LazyDiffusionError."""
+    from lazydiffusion.service.runtime import AlreadyRunning, Runtime
+
+    try:
+        runtime = Runtime()  # before the long imports: of many that start at once all but one end here
+    except AlreadyRunning as error:
+        print(f"lazydiffusion: {error}", file=sys.stderr)
+        return places.ALREADY_RUNNING
+    with runtime:
+        from lazydiffusion.service.server import Options, serve
+
+        serve(
+            Options(
+                history=history or history_folder(), tcp=tcp, socket=socket, model=model, device=device,
+                idle_timeout=idle_timeout,
+            ),
+            runtime,
+        )  # fmt: skip
+    return 0
+
+
+def history_folder() -> Path:
+    """Where finished fills are kept, unless `--history` says otherwise."""
+    return platformdirs.user_data_path("lazydiffusion", appauthor=False) / "history"
+
+
+def status(as_json: bool) -> int:
+    """Print where the core is and what it does; gives the exit status."""
+    try:
+        core = connect(start=False)
+        info: dict[str, Any] | None = core.info()
+    except CoreLost:
+        core, info = None, None
+    if core is None or info is None:
+        print(
+            json.dumps({"running": False})
+            if as_json
+            else "The core is not running. It starts with the first edit."
+        )
+        return NOT_RUNNING
+    facts = {
+        "running": True,
+        "address": core.address,
+        "token_file": str(places.runtime_folder() / places.RUNTIME_FILE),
+        **info,
+    }
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        _describe(core, info)
+    return 0
+
+
+def _describe(core: Core, info: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    device, queue = info["device"], info["queue"]
+    console.print(f"The core {info['version']} (pid {info['pid']}) is {info['state']} at {core.address}.")
+    console.print(f"Token file: {places.runtime_folder() / places.RUNTIME_FILE}")
+    if device is None:
+        console.print("Device: not known yet, PyTorch is being loaded.")
+    else:
+        free, total = (device[key] / 2**30 for key in ("memory_free", "memory_total"))
+        console.print(
+            f"Device: {device['name']} ({device['reason']}), {free:.1f} of {total:.1f} GiB memory free."
+        )
+    models = ", ".join(f"{model['name']} ({model['state']})" for model in info["models"])
+    console.print(f"Models: {models}")
+    running = "one edit is running" if queue["running"] else "no edit is running"
+    console.print(f"Queue: {running}, {queue['waiting']} waiting.")
+    history = info["history"]
+    console.print(
+        f"History: {history['folder']}, {history['bytes'] / 2**20:.1f} of {history['max_bytes'] / 2**20:.0f} MiB."
+    )
+
+
+def stop() -> int:
+    """End the core; gives the exit status. Raises LazyDiffusionError when it does not end."""
+    try:
+        core = connect(start=False)
+    except CoreLost:
+        print("The core is not running.")
+        return NOT_RUNNING
+    if not core.stop():
+        found = places.RuntimeFile.read()
+        hint = f" (pid {found.pid})" if found else ""
+        raise LazyDiffusionError(f"The core{hint} was asked to end but still answers; end it by its pid.")
+    print("The core has ended.")
+    return 0
+
+
+def connect_editors() -> None:
+    """Write the pointer by which this user's editors find this installation. Raises CannotWrite."""
+    beside = Path(sys.executable).with_name("lazydiffusion" + (".exe" if sys.platform == "win32" else ""))
+    found = str(beside) if beside.is_file() else shutil.which("lazydiffusion")
+    command = [found] if found else [sys.executable, "-m", "lazydiffusion"]
+    try:
+        path = remember_command(command)
+    except OSError as error:
+        raise CannotWrite(
+            f"The folder {places.config_folder()} cannot be written: {error.strerror}. Check its permissions."
+        ) from error
+    print(f"Editors now start the core with {' '.join(command)} ({path}).")

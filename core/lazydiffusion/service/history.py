@@ -1,0 +1,251 @@
+"""Every finished fill on disk with its request, before anybody is told of it: a folder for each edit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+LOG = logging.getLogger(__name__)
+
+RECORD = "edit.json"
+"""In an edit's folder; what it does not list is not part of the history."""
+MAX_BYTES = 2 * 1024**3
+"""Beyond this the oldest edits are removed."""
+
+
+@dataclass(frozen=True)
+class SavedFill:
+    """One fill of an edit in the history."""
+
+    fill: int
+    seed: int
+    box: list[int]
+    """[x, y, w, h] on the canvas."""
+
+
+@dataclass
+class Entry:
+    """One edit in the history. Its `number` orders it: clocks may jump."""
+
+    id: str
+    number: int
+    created: float
+    """Seconds since 1970, for display."""
+    settings: dict[str, Any]
+    canvas_size: list[int]
+    client: str
+    state: str = "running"
+    """running, done, failed or cancelled; what a killed core left "running" is failed to the next one."""
+    fills: list[SavedFill] = field(default_factory=list)
+
+
+class History:
+    """The edits in a folder. Any thread may call it; one process at a time may own the folder."""
+
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES):
+        """Reads what is there. A folder that cannot be made or read is an empty history that cannot be written."""
+        self.folder, self.max_bytes = folder, max_bytes
+        self._lock = threading.RLock()
+        self._entries: dict[str, Entry] = {}
+        self._sizes: dict[str, int] = {}
+        self._read()
+
+    def add_fill(self, entry: Entry, fill: SavedFill, png: bytes, thumbnail: bytes) -> None:
+        """Write a fill durably: when this returns it survives a crash and a power cut. Raises OSError."""
+        with self._lock:
+            known = self._entries.get(entry.id)
+            entry.number = known.number if known else self._next_number()
+            folder = self._path(entry)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                folder.mkdir(exist_ok=True, mode=0o700)
+                _write(folder / f"thumbnail-{fill.fill}.png", thumbnail, durable=False)
+                _write(folder / f"fill-{fill.fill}.png", png)
+                self._write_record(entry, [*entry.fills, fill])
+            except OSError:
+                if known is None:  # leave no half-written edit behind: on a full disk it would keep space
+                    shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    for name in (f"thumbnail-{fill.fill}.png", f"fill-{fill.fill}.png"):
+                        (folder / name).unlink(missing_ok=True)
+                raise
+            if known is None:
+                _sync_folder(self.folder)
+            entry.fills.append(fill)
+            self._entries[entry.id] = entry
+            self._sizes[entry.id] = _size(folder)
+            self._make_room(keep=entry.id)
+
+    def finish(self, entry: Entry, state: str) -> None:
+        """Note how an edit ended. A history that cannot be written keeps its fills all the same."""
+        with self._lock:
+            entry.state = state
+            if entry.id not in self._entries:
+                return
+            try:
+                self._write_record(entry, entry.fills)
+            except OSError as error:
+                LOG.warning("The history in %s cannot be written: %s.", self.folder, error.strerror)
+
+    def entries(self, limit: int) -> list[Entry]:
+        """The newest edits, newest first."""
+        with self._lock:
+            newest = sorted(self._entries.values(), key=lambda entry: entry.number, reverse=True)
+            return newest[:limit]
+
+    def get(self, id: str) -> Entry | None:
+        """The edit of that id; None when it is not in the history."""
+        with self._lock:
+            return self._entries.get(id)
+
+    def fill(self, id: str, number: int) -> tuple[SavedFill, bytes] | None:
+        """A fill and its PNG file (RGBA, w x h of its box); None when there is none, or when it was removed by hand."""
+        return self._file(id, number, "fill")
+
+    def thumbnail(self, id: str, number: int) -> bytes | None:
+        """A PNG file of at most 256 px a side: the fill with what is around it. None as for `fill`."""
+        found = self._file(id, number, "thumbnail")
+        return found[1] if found else None
+
+    def delete(self, id: str) -> bool:
+        """Remove an edit. False when there is none of that id. Raises OSError."""
+        with self._lock:
+            entry = self._entries.get(id)
+            if entry is None:
+                return False
+            shutil.rmtree(self._path(entry))
+            del self._entries[id], self._sizes[id]
+            return True
+
+    def clear(self) -> None:
+        """Remove all edits. Raises OSError."""
+        with self._lock:
+            for id in list(self._entries):
+                self.delete(id)
+
+    @property
+    def size(self) -> int:
+        """Size on disk."""
+        with self._lock:
+            return sum(self._sizes.values())
+
+    def _file(self, id: str, number: int, kind: str) -> tuple[SavedFill, bytes] | None:
+        with self._lock:
+            entry = self._entries.get(id)
+            saved = next((f for f in entry.fills if f.fill == number), None) if entry else None
+            if entry is None or saved is None:
+                return None
+            path = self._path(entry) / f"{kind}-{number}.png"
+        try:
+            return saved, path.read_bytes()
+        except OSError:
+            return None
+
+    def _path(self, entry: Entry) -> Path:
+        return self.folder / f"{entry.number:08d}-{entry.id}"
+
+    def _next_number(self) -> int:
+        return max((entry.number for entry in self._entries.values()), default=0) + 1
+
+    def _write_record(self, entry: Entry, fills: list[SavedFill]) -> None:
+        values = {**asdict(entry), "fills": [asdict(fill) for fill in fills]}
+        _write(self._path(entry) / RECORD, json.dumps(values, indent=1).encode())
+
+    def _make_room(self, keep: str) -> None:
+        for entry in sorted(self._entries.values(), key=lambda entry: entry.number):
+            if self.size <= self.max_bytes:
+                return
+            if entry.id != keep:
+                with _told("make room"):
+                    self.delete(entry.id)
+
+    def _read(self) -> None:
+        """Take in what earlier cores left; remove what one was writing when it was killed."""
+        try:
+            folders = sorted(path for path in self.folder.iterdir() if path.is_dir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            LOG.warning("The history in %s cannot be read: %s.", self.folder, error.strerror)
+            return
+        for folder in folders:
+            entry = _read_record(folder)
+            if entry is None:
+                if (
+                    folder.name[:8].isdigit() and not (folder / RECORD).exists()
+                ):  # surely ours, surely unfinished
+                    with _told("tidy up"):
+                        shutil.rmtree(folder)
+                continue
+            if entry.state == "running":
+                entry.state = "failed"
+            for left in folder.glob("*.part"):
+                with _told("tidy up"):
+                    left.unlink()
+            self._entries[entry.id] = entry
+            self._sizes[entry.id] = _size(folder)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """House-keeping that fails is told in the log: no edit should fail for it."""
+    try:
+        yield
+    except OSError as error:
+        LOG.warning("Could not %s in the history: %s.", what, error)
+
+
+def _read_record(folder: Path) -> Entry | None:
+    try:
+        values = json.loads((folder / RECORD).read_text(encoding="utf8"))
+        fills = [
+            SavedFill(int(f["fill"]), int(f["seed"]), [int(v) for v in f["box"]]) for f in values["fills"]
+        ]
+        entry = Entry(
+            id=str(values["id"]), number=int(values["number"]), created=float(values["created"]),
+            settings=dict(values["settings"]), canvas_size=[int(v) for v in values["canvas_size"]],
+            client=str(values["client"]), state=str(values["state"]), fills=fills,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry if folder.name == f"{entry.number:08d}-{entry.id}" else None
+
+
+def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file as a whole: no reader and no crash ever finds half of it."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable. Windows has no such call, and does not need it."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

@@ -1,0 +1,65 @@
+"""Fills, previews and thumbnails as PNG files."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lazydiffusion.canvas import Canvas
+from lazydiffusion.engines.base import Fill
+
+Pixels = npt.NDArray[np.uint8]
+
+PREVIEW_SIDE = 192
+"""Longest side of a preview, px."""
+THUMBNAIL_SIDE = 256
+"""Longest side of a thumbnail, px."""
+SURROUNDINGS = 0.15
+"""Share of a fill's longer side that a thumbnail shows around it."""
+COMPRESSION = 1
+"""zlib's level: higher ones take several times as long for a tenth of the size."""
+
+
+def png(pixels: Pixels) -> bytes:
+    """A PNG file of (h, w, 3) or (h, w, 4)."""
+    return _file(Image.fromarray(pixels))
+
+
+def pixels(png: bytes) -> Pixels:
+    """(h, w, 4) of a PNG file from the history."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        return np.asarray(image.convert("RGBA"))
+
+
+def small_png_base64(pixels: Pixels) -> str:
+    """A preview, as events carry it, of (h, w, 3)."""
+    return base64.b64encode(_file(_at_most(Image.fromarray(pixels), PREVIEW_SIDE))).decode("ascii")
+
+
+def thumbnail(canvas: Canvas, fill: Fill) -> bytes:
+    """A PNG file of the fill with what is around it, as far as the canvas's region is known."""
+    margin = round(SURROUNDINGS * max(fill.box.w, fill.box.h))
+    around = fill.box.enlarged(margin).overlap(canvas.region)
+    below = Image.fromarray(canvas.pixels[around.moved(-canvas.region.x, -canvas.region.y).slices()])
+    corner = (fill.box.x - around.x, fill.box.y - around.y)
+    below.paste(Image.fromarray(fill.pixels[..., :3]), corner, Image.fromarray(fill.pixels[..., 3]))
+    return _file(_at_most(below, THUMBNAIL_SIDE))
+
+
+def _at_most(image: Image.Image, side: int) -> Image.Image:
+    if max(image.size) <= side:
+        return image
+    scale = side / max(image.size)
+    return image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BOX
+    )
+
+
+def _file(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=COMPRESSION)
+    return file.getvalue()

@@ -1,0 +1,186 @@
+"""What the service answers, as the OpenAPI document describes it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from lazydiffusion import protocol
+from lazydiffusion.service.history import Entry
+from lazydiffusion.service.shelf import State
+from lazydiffusion.service.uploads import MAX_BODY
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="For programs.")
+    message: str = Field(description="A sentence for the user.")
+
+
+class Error(BaseModel):
+    """The body of every answer of status 400 and above."""
+
+    error: ErrorBody
+
+
+class Health(BaseModel):
+    """The core answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Device(BaseModel):
+    """Where models run."""
+
+    name: str
+    type: str
+    reason: str = Field(description="Why this device, in words.")
+    memory_total: int | None = Field(description="Bytes.")
+    memory_free: int | None = Field(description="Bytes.")
+
+
+class Model(BaseModel):
+    """A model that edits may name."""
+
+    name: str
+    state: State
+    bytes: int = Field(description="Size of its files.")
+    window_tokens: int = Field(description="Side of its window, tokens of 16 px.")
+    overview_tokens: int
+
+
+class Queue(BaseModel):
+    """What there is to do."""
+
+    running: bool
+    waiting: int
+
+
+class Limits(BaseModel):
+    """What a request may be."""
+
+    min_side: int = protocol.MIN_SIDE
+    max_side: int = protocol.MAX_SIDE
+    max_prompt: int = protocol.MAX_PROMPT
+    max_steps: int = protocol.MAX_STEPS
+    max_guidance: float = protocol.MAX_GUIDANCE
+    max_variations: int = protocol.MAX_VARIATIONS
+    max_radius: int = protocol.MAX_RADIUS
+    max_body: int = MAX_BODY
+
+
+class HistorySize(BaseModel):
+    """Where the history is and what it takes."""
+
+    folder: str
+    bytes: int
+    max_bytes: int
+
+
+class Info(BaseModel):
+    """What the core is and does."""
+
+    protocol: int
+    version: str
+    pid: int
+    state: Literal["loading", "ready", "busy"]
+    device: Device | None
+    engines: list[str]
+    models: list[Model]
+    default_model: str
+    queue: Queue
+    limits: Limits
+    history: HistorySize
+
+
+class Accepted(BaseModel):
+    """An edit was taken in."""
+
+    id: str
+    position: int = Field(description="How many edits come before it.")
+
+
+class SavedFill(BaseModel):
+    """A fill in the history."""
+
+    fill: int
+    seed: int
+    box: list[int] = Field(description="[x, y, w, h] on the canvas, px.")
+
+
+class HistoryEntry(BaseModel):
+    """An edit in the history."""
+
+    id: str
+    created: float = Field(description="Seconds since 1970.")
+    settings: dict[str, Any]
+    canvas_size: list[int] = Field(description="[width, height], px.")
+    client: str
+    state: str
+    fills: list[SavedFill]
+
+    @classmethod
+    def of(cls, entry: Entry) -> HistoryEntry:
+        """As `entry` is now."""
+        return cls(
+            id=entry.id, created=entry.created, settings=entry.settings, canvas_size=entry.canvas_size,
+            client=entry.client, state=entry.state,
+            fills=[SavedFill(fill=f.fill, seed=f.seed, box=f.box) for f in entry.fills],
+        )  # fmt: skip
+
+
+class HistoryList(BaseModel):
+    """The newest edits, newest first."""
+
+    edits: list[HistoryEntry]
+
+
+class ModelState(BaseModel):
+    """What a model is about to be."""
+
+    name: str
+    state: State
+
+
+class Stopping(BaseModel):
+    """The core is about to end."""
+
+    status: Literal["stopping"] = "stopping"
+
+
+EDIT_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["request", "canvas", "mask"],
+                "properties": {
+                    "request": {
+                        "type": "object",
+                        "required": ["protocol", "settings", "canvas_size", "images"],
+                        "description": "Comes first. Tells the format and size of the pictures that follow.",
+                        "properties": {
+                            "protocol": {"type": "integer", "const": protocol.PROTOCOL},
+                            "client": {"type": "string", "maxLength": protocol.MAX_CLIENT},
+                            "settings": {"type": "object"},
+                            "canvas_size": {
+                                "type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2,
+                            },
+                            "region": {
+                                "type": ["array", "null"],
+                                "items": {"type": "integer"}, "minItems": 4, "maxItems": 4,
+                            },
+                            "images": {"type": "object"},
+                        },
+                    },
+                    **{name: {"type": "string", "format": "binary"} for name in protocol.IMAGES},
+                },
+            },
+            "encoding": {"request": {"contentType": "application/json"}},
+        }
+    },
+}  # fmt: skip
+"""The body of POST /v1/edits, which is read as a stream and so not by FastAPI."""

@@ -1,0 +1,142 @@
+"""The core as a process: it puts the parts together, listens, tells clients where, and ends when nobody needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lazydiffusion.service.app import Core, make_app
+from lazydiffusion.service.history import History
+from lazydiffusion.service.jobs import Jobs
+from lazydiffusion.service.queue import Queue
+from lazydiffusion.service.runtime import Runtime, allowed_hosts, listen_tcp
+from lazydiffusion.service.security import Guard
+from lazydiffusion.service.shelf import Shelf
+from lazydiffusion.service.worker import STOPPED, Worker
+
+LOG = logging.getLogger(__name__)
+
+LAST_WORDS = 5.0
+"""Seconds that a running edit has to take notice of the core's end."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `lazydiffusion serve` was told."""
+
+    history: Path
+    tcp: str | None = None
+    socket: Path | None = None
+    model: str = "clipart"
+    device: str = "auto"
+    idle_timeout: float = 1800.0
+    """Seconds without use after which the core ends, and half as many after which models are let go; 0: never."""
+
+
+def serve(options: Options, runtime: Runtime) -> None:
+    """Run until it is stopped, or idle for too long. Raises BadInput for an address that cannot be used."""
+    # uvicorn ends gently on a signal and then raises it again: the files must be removed even so.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    if options.tcp is not None or not hasattr(socket, "AF_UNIX"):
+        listening, address = listen_tcp(options.tcp or "127.0.0.1:0")
+    else:
+        listening, address = runtime.listen_unix(options.socket)
+    with listening:
+        _Process(options, runtime, listening, address).run()
+
+
+class _Process:
+    """One run of the core."""
+
+    def __init__(self, options: Options, runtime: Runtime, listening: socket.socket, address: str):
+        self.options, self.runtime, self.listening, self.address = options, runtime, listening, address
+        self.token = secrets.token_urlsafe(32)
+        queue, jobs = Queue(), Jobs()
+        shelf, history = Shelf(options.model, options.device), History(options.history)
+        worker = Worker(queue, shelf, history, unload_after=options.idle_timeout / 2, give_up=self.stop)
+        self.core = Core(queue, jobs, shelf, history, worker, self.stop)
+        self.activity = _Activity(make_app(self.core))
+        guard = Guard(self.activity, self.token, allowed_hosts(address))
+        config = uvicorn.Config(
+            guard, log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False,
+            timeout_graceful_shutdown=2, h11_max_incomplete_event_size=64 * 1024,
+        )  # fmt: skip
+        self.server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        self.core.worker.start()
+        asyncio.run(self._serve())
+
+    def stop(self) -> None:
+        """Make the core end; from any thread."""
+        self.core.queue.close()
+        self.server.should_exit = True
+
+    async def _serve(self) -> None:
+        announcing = asyncio.create_task(self._announce())
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self.server.serve(sockets=[self.listening])
+        finally:
+            for task in (announcing, watching):
+                task.cancel()
+            await asyncio.gather(announcing, watching, return_exceptions=True)
+
+    async def _announce(self) -> None:
+        while not self.server.started:
+            await asyncio.sleep(0.005)
+        self.runtime.announce(self.address, self.token)
+        LOG.info("The core listens at %s.", self.address)
+
+    async def _watch(self) -> None:
+        """End when idle; and when ending, first end the edits, so that their clients are told why."""
+        while not self.server.should_exit:
+            await asyncio.sleep(0.05)
+            limit = self.options.idle_timeout
+            if limit and self.activity.idle_for() >= limit and not self.core.jobs.running():
+                LOG.info("Nobody has used the core for %.0f s: it ends.", limit)
+                self.stop()
+        self.core.queue.close()
+        await asyncio.to_thread(self._end_edits)
+
+    def _end_edits(self) -> None:
+        for job in self.core.jobs.running():
+            job.cancel()
+        self.core.worker.join(LAST_WORDS)
+        for job in self.core.jobs.running():
+            job.publish(STOPPED)
+
+
+class _Activity:
+    """Knows for how long nobody has asked for anything. Whether the core is healthy is no use of it."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+        self._open = 0
+        self._last = time.monotonic()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/v1/health":
+            await self.app(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._open -= 1
+            self._last = time.monotonic()
+
+    def idle_for(self) -> float:
+        """Seconds; 0 while a request is open."""
+        return 0.0 if self._open else time.monotonic() - self._last

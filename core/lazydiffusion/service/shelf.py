@@ -1,0 +1,195 @@
+"""The models that the core holds: loaded when first needed, kept, and let go when idle or when memory is short."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lazydiffusion import checkpoints
+from lazydiffusion.engines.base import Engine
+from lazydiffusion.errors import BadModel, OutOfMemory
+from lazydiffusion.service import memory
+from lazydiffusion.window import OVERVIEW_TOKENS, WINDOW_TOKENS
+
+if TYPE_CHECKING:
+    from lazydiffusion.devices import Choice
+
+State = Literal["absent", "loading", "loaded"]
+
+LOG = logging.getLogger(__name__)
+
+NEEDED = 1.5
+"""Free memory, in sizes of a model's files, that its loading should find; otherwise another model is let go first."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that edits may name."""
+
+    name: str
+    where: str
+    """What checkpoints.locate takes. Only the core's owner gives paths; clients give names."""
+    bytes: int
+    window_tokens: int
+    overview_tokens: int
+
+
+@dataclass
+class _Loaded:
+    engine: Engine
+    used: float
+    """time.monotonic() of its last use."""
+
+
+class Shelf:
+    """Engines by name. Loading, use and letting go happen on the worker's thread alone; anybody may ask for states."""
+
+    def __init__(self, default: str, device: str, load: Callable[[str, Choice], Engine] | None = None):
+        """`default`: a name, or a path whose folder's name becomes the model's. `load`: makes an engine, for tests."""
+        self.device_name = device
+        self.choice: Choice | None = None
+        """The device; None until `start`."""
+        self.ready = threading.Event()
+        """Set by the worker when it has begun to take edits."""
+        self._load = load or _load_lazy_engine
+        self._own = default if Path(default).is_dir() else None
+        self.default = Path(default).resolve().name if self._own else default
+        self._loaded: dict[str, _Loaded] = {}
+        self._loading: str | None = None
+        self._lock = threading.Lock()
+
+    def models(self) -> list[Model]:
+        """What can be named: the installed checkpoints and the one that the core was started with."""
+        found = {c.name: _model(c.name, str(c.folder), c.folder) for c in checkpoints.available()}
+        if self._own is not None:
+            found[self.default] = _model(self.default, self._own, Path(self._own))
+        elif self.default not in found:  # a hub id
+            found[self.default] = Model(self.default, self.default, 0, WINDOW_TOKENS, OVERVIEW_TOKENS)
+        return list(found.values())
+
+    def find(self, name: str) -> Model:
+        """The model of that name. Raises BadModel for anything else, a path above all."""
+        models = self.models()
+        for model in models:
+            if model.name == name:
+                return model
+        known = ", ".join(model.name for model in models)
+        raise BadModel(f"The core has no model {name!r}; it has {known}.")
+
+    def state(self, name: str) -> State:
+        """Whether a model is in memory."""
+        with self._lock:
+            if name in self._loaded:
+                return "loaded"
+            return "loading" if name == self._loading else "absent"
+
+    def start(self) -> None:
+        """Choose the device: the first import of PyTorch, some seconds. Raises BadInput."""
+        from lazydiffusion.devices import choose_device
+
+        self.choice = choose_device(self.device_name)
+
+    def get(self, name: str, on_loading: Callable[[], None] = lambda: None) -> Engine:
+        """The engine of a model, loaded if it is not. Raises BadModel, OutOfMemory."""
+        if name not in self._loaded:
+            on_loading()
+            self._put(self.find(name))
+        held = self._loaded[name]
+        held.used = time.monotonic()
+        return held.engine
+
+    def load(self, name: str) -> None:
+        """Have a model in memory. Raises BadModel, OutOfMemory."""
+        self.get(name)
+
+    def unload(self, name: str) -> None:
+        """Let a model go, if it is there."""
+        with self._lock:
+            gone = self._loaded.pop(name, None)
+        if gone is not None:
+            LOG.info("The model %s was let go.", name)
+            del gone
+            self.empty_cache()
+
+    def unload_idle(self, seconds: float) -> None:
+        """Let go of models that were not used for so long."""
+        now = time.monotonic()
+        for name, held in list(self._loaded.items()):
+            if now - held.used >= seconds:
+                self.unload(name)
+
+    def unload_others(self, name: str) -> None:
+        """Let go of all models but one."""
+        for other in list(self._loaded):
+            if other != name:
+                self.unload(other)
+
+    def empty_cache(self) -> None:
+        """Give back to the device what nothing uses any more."""
+        gc.collect()
+        memory.empty_cache(self.choice)
+
+    def _put(self, model: Model) -> None:
+        if self.choice is None:
+            self.start()
+        assert self.choice is not None
+        self._make_room(model)
+        with self._lock:
+            self._loading = model.name
+        try:
+            engine = self._try(model, self.choice)
+            with self._lock:
+                self._loaded[model.name] = _Loaded(engine, time.monotonic())
+        finally:
+            with self._lock:
+                self._loading = None
+
+    def _try(self, model: Model, choice: Choice) -> Engine:
+        started = time.monotonic()
+        try:
+            engine = self._load(model.where, choice)
+        except OutOfMemory:
+            if not self._loaded:
+                raise
+            self.unload_others(model.name)
+            engine = self._load(model.where, choice)
+        LOG.info("The model %s was loaded in %.1f s.", model.name, time.monotonic() - started)
+        return engine
+
+    def _make_room(self, model: Model) -> None:
+        """Let go of what was used longest ago while too little memory is free."""
+        for name, _ in sorted(self._loaded.items(), key=lambda item: item[1].used):
+            free = memory.free(self.choice)
+            if free is None or free >= NEEDED * model.bytes:
+                return
+            self.unload(name)
+
+
+def _load_lazy_engine(where: str, choice: Choice) -> Engine:
+    from lazydiffusion.engines.lazy import LazyEngine
+
+    return LazyEngine.load(where, choice)
+
+
+def _model(name: str, where: str, folder: Path) -> Model:
+    config = _config(folder / "context_encoder" / "config.json")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Model(
+        name, where, size,
+        int(config.get("window_tokens", WINDOW_TOKENS)), int(config.get("overview_tokens", OVERVIEW_TOKENS)),
+    )  # fmt: skip
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
