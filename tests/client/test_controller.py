@@ -23,7 +23,6 @@ from lazydiffusion.client import (
     EditRejected,
     EditRunning,
     State,
-    places,
     start,
 )
 from lazydiffusion.events import Filled
@@ -216,13 +215,15 @@ def test_a_core_that_ends_is_told_and_the_next_edit_finds_the_next_core(
         first.script = [*DONE[:3], UNTIL_CANCELLED]
         editor.controller.start(request_16)
         assert editor.reached[State.RUNNING].wait(20)
-        first.script = []
-        first.socket.close()
-        first.cancelled.set()
-        first.script = DONE[:3]
         first.drops = {3}
         first.shutdown()
-    assert editor.controller.wait(20)
+        first.socket.close()
+        first.cancelled.set()  # the stream goes on, and breaks
+        begin = time.monotonic()
+        assert editor.controller.wait(20)
+    assert time.monotonic() - begin < 2
+    assert isinstance(editor.errors()[0], CoreLost)
+    assert editor.states()[-1] is State.FAILED
     with stand_in("unix:%s" % (runtime / "second.sock")) as second:
         announce(second, runtime)
         assert editor.run(request_16) == GOOD
@@ -244,6 +245,16 @@ def test_an_edit_that_fails_at_the_core_is_told(core: StandIn, request_16: EditR
     (error,) = editor.errors()
     assert isinstance(error, EditFailed)
     assert editor.run(request_16)[-1] is State.FAILED  # and once more
+
+
+def test_an_edit_whose_fill_cannot_be_fetched_fails_and_is_ended(
+    core: StandIn, request_16: EditRequest
+) -> None:
+    core.script = [("fill", {"fill": 9, "seed": 7, "box": [3, 4, 2, 1], "saved": True}), UNTIL_CANCELLED]
+    editor = Editor()
+    assert editor.run(request_16)[-1] is State.FAILED
+    assert "There is no /v1/edits/e1/fills/9." in str(editor.errors()[0])
+    assert core.cancelled.is_set()
 
 
 def test_a_core_that_is_just_ending_is_asked_again(core: StandIn, request_16: EditRequest) -> None:
@@ -307,6 +318,4 @@ def test_many_edits_cancelled_at_any_time_leave_nothing_behind(
         assert controller.wait(20)
         assert controller.state in (State.DONE, State.CANCELLED)
     assert edit_threads() == []
-    assert not isinstance(controller.edit_id, str)
-    assert places.RuntimeFile.read() is not None
-    assert CoreLost().untouched is False
+    assert controller.edit_id is None

@@ -156,6 +156,8 @@ class EditController:
             end = self._followed(run, edit)
         except Exception as raised:
             end, error = State.FAILED, raised
+            if run.edit is not None and not isinstance(raised, (CoreLost, EditFailed)):
+                self._cancel(run.edit)  # nobody would fetch its fills
             if run.cancelled.is_set():
                 # The artist does not want it any more, so what went wrong with it does not matter.
                 LOG.info("A cancelled edit ended with an error: %s", raised)
@@ -176,7 +178,8 @@ class EditController:
         edit = self._taken(run, request)
         with self._lock:
             run.edit = edit
-        if run.cancelled.is_set():
+            too_late = run.cancelled.is_set()
+        if too_late:
             self._cancel(edit)
         return edit
 

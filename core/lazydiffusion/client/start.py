@@ -26,6 +26,14 @@ EDITORS_OWN = (
     "BABL_", "GIMP", "KRITA", "APPDIR", "APPIMAGE", "APPRUN", "ARGV0", "OWD", "__PYVENV_LAUNCHER__",
 )  # fmt: skip
 
+
+class _Detached(subprocess.Popen[bytes]):
+    """A process that is meant to outlive this one, so that nobody need be warned of it."""
+
+    def __del__(self) -> None:
+        pass
+
+
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -108,7 +116,7 @@ def start_core(command: list[str], folder: Path, new_log: bool = True) -> subpro
         try:
             if os.name == "posix":
                 os.fchmod(log, 0o600)  # should it be there already
-            process = subprocess.Popen(
+            process = _Detached(
                 [*command, "serve"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

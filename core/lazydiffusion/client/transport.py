@@ -20,6 +20,8 @@ TIMEOUT = 30.0
 """Seconds without a sign of life after which a request is given up."""
 UNIX_HOST = "lazydiffusion"
 """Value of the Host header on a Unix socket."""
+LONGEST_SOCKET_PATH = 103
+"""Bytes that the address of a Unix socket can have on every system."""
 
 
 class Transport:
@@ -142,9 +144,15 @@ def _connect_unix(connecting: socket.socket, path: str, timeout: float) -> None:
 @contextlib.contextmanager
 def _short_path(path: str) -> Iterator[str]:
     """The path, or on Linux another that means the same where it is longer than a socket's address can be."""
-    if len(os.fsencode(path)) < 100 or not sys.platform.startswith("linux"):
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         yield path
         return
+    if not sys.platform.startswith("linux"):
+        raise CoreLost(
+            'The path of the LazyDiffusion core\'s socket is too long: "%s". Set LAZYDIFFUSION_RUNTIME to a folder '
+            "with a shorter path." % path,
+            untouched=True,
+        )
     folder = os.open(str(Path(path).parent), os.O_PATH | os.O_DIRECTORY)
     try:
         yield "/proc/self/fd/%d/%s" % (folder, Path(path).name)
