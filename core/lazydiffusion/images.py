@@ -61,17 +61,19 @@ Source = Path | IO[bytes]
 """A picture's file: by its path in any format, or as a stream that must hold a PNG (from another program)."""
 
 
-def read_canvas(source: Source) -> Picture:
+def read_canvas(source: Source, size: tuple[int, int] | None = None, role: str = "canvas") -> Picture:
     """The first frame of a picture in any format that Pillow reads but PostScript, turned as EXIF says.
 
     RGB and palette pictures keep their exact values and their ICC profile. Everything else becomes 8-bit RGB:
     16-bit, 32-bit and float grey are scaled (`colour.grey_levels` says how; of 16-bit RGB, Pillow keeps the
     upper 8 bits), CMYK, Lab and grey with an ICC profile of their own become sRGB (`colour.to_rgb` says how).
 
-    Raises BadInput for what is missing, unreadable, damaged, or not of 16 to 16384 px a side (found in the
-    header, before anything is decoded), and OutOfMemory if it does not fit in memory.
+    `size`: (width, height) that a stream must hold, where it was announced. `role` names it in errors.
+
+    Raises BadInput for what is missing, unreadable, damaged, or not of 16 to 16384 px a side or of `size` (found in
+    the header, before anything is decoded), and OutOfMemory if it does not fit in memory.
     """
-    with _opened(source, "canvas") as image:
+    with _opened(source, role, size) as image:
         return Picture(*colour.to_rgb(image))
 
 

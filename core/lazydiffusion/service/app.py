@@ -11,27 +11,24 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 
 from lazydiffusion import __version__
 from lazydiffusion.errors import BadModel, LazyDiffusionError
 from lazydiffusion.protocol import MAX_VARIATIONS, PROTOCOL
-from lazydiffusion.service import event_streams, memory, pictures, schemas, uploads
+from lazydiffusion.service import event_streams, memory, pictures, schemas
 from lazydiffusion.service.errors import (
     CannotBeDone,
     Ending,
     NotThere,
-    QueueFull,
     Refusal,
-    TooLarge,
     Unchangeable,
-    WrongRequest,
+    Unexpected,
 )
 from lazydiffusion.service.history import History
-from lazydiffusion.service.jobs import Job, Jobs
+from lazydiffusion.service.intake import Intake
+from lazydiffusion.service.jobs import Jobs
 from lazydiffusion.service.queue import Queue
 from lazydiffusion.service.security import answer
 from lazydiffusion.service.shelf import Shelf
@@ -71,6 +68,7 @@ def make_app(core: Core) -> FastAPI:
     """The application, without its guard (security.Guard)."""
     app = FastAPI(
         title="LazyDiffusion core", version=__version__, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None,
+        redirect_slashes=False,
         responses=_errors(422),
     )  # fmt: skip
     _tell_errors(app)
@@ -83,8 +81,9 @@ def make_app(core: Core) -> FastAPI:
 
 def _add_core(app: FastAPI, core: Core) -> None:
     @app.get("/v1/health", responses={403: {"model": schemas.Error}})
-    async def health() -> schemas.Health:
+    async def health(response: Response) -> schemas.Health:
         """Whether the core answers. Needs no token."""
+        response.headers["Connection"] = "close"  # who has no token gets nothing more on this connection
         return schemas.Health()
 
     @app.get("/v1/info")
@@ -115,7 +114,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
             ),
         )  # fmt: skip
 
-    @app.post("/v1/models/{name}/{what}", status_code=202, responses=_errors(404, 503))
+    @app.post("/v1/models/{name:path}/{what}", status_code=202, responses=_errors(404, 503))
     def change_model(name: Name, what: Literal["load", "unload"]) -> schemas.ModelState:
         """Load a model, or let it go, as soon as the running edit has ended."""
         try:
@@ -140,31 +139,15 @@ def _add_core(app: FastAPI, core: Core) -> None:
 
 
 def _add_edits(app: FastAPI, core: Core) -> None:
+    intake = Intake(core.queue, core.jobs, core.shelf, core.worker)
+
     @app.post(
         "/v1/edits", status_code=202, openapi_extra={"requestBody": schemas.EDIT_BODY},
         responses=_errors(400, 409, 413, 422, 429, 503),
     )  # fmt: skip
     async def submit(request: Request) -> schemas.Accepted:
         """Take in an edit."""
-        length = _length(request.headers.get("content-length"))
-        if core.queue.closed:
-            raise Ending("The core is ending; try again in a moment.")
-        if not core.queue.has_room(length or 0):
-            raise QueueFull("Too many edits are waiting. Wait for one to finish, or cancel one.")
-        try:
-            asked = await uploads.read_request(
-                request.headers.get("content-type", ""), length, request.stream()
-            )
-        except ClientDisconnect as error:
-            raise WrongRequest("The connection ended within the request.") from error
-        core.shelf.find(asked.settings.model)
-        edit = await run_in_threadpool(uploads.decode, asked)
-        job = Job(edit, asked.client)
-        core.jobs.add(job)
-        position = core.queue.put(job)
-        if core.queue.closed:
-            core.worker.cancel(job)
-            raise Ending("The core is ending; try again in a moment.")
+        job, position = await intake.take(request)
         return schemas.Accepted(id=job.id, position=position)
 
     @app.get(
@@ -282,16 +265,6 @@ def _device(shelf: Shelf) -> schemas.Device | None:
     )  # fmt: skip
 
 
-def _length(header: str | None) -> int | None:
-    """The Content-Length. The server has checked that it is a number; too long a body is refused here already."""
-    length = int(header) if header is not None else None
-    if length is not None and length > uploads.MAX_BODY:
-        raise TooLarge(
-            f"The request has {length} bytes; {uploads.MAX_BODY} are allowed. Select a smaller part."
-        )
-    return length
-
-
 def _picture(data: bytes, as_png: bool, box: list[int], seed: int) -> Response:
     return Response(
         data,
@@ -306,6 +279,11 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(LazyDiffusionError)
     async def expected(request: Request, error: LazyDiffusionError) -> Response:
         return answer(error if isinstance(error, Refusal) else CannotBeDone.of(error))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        # The server puts the error itself into the log.
+        return answer(Unexpected("The core met an error that it did not expect. Its log says more."))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:

@@ -88,6 +88,13 @@ class QueueFull(Refusal):
     code = "queue-full"
 
 
+class Unexpected(Refusal):
+    """A fault of the core."""
+
+    status = 500
+    code = "internal"
+
+
 class Ending(Refusal):
     """The core is about to end."""
 

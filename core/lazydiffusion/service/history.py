@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-import shutil
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ RECORD = "edit.json"
 """In an edit's folder; what it does not list is not part of the history."""
 MAX_BYTES = 2 * 1024**3
 """Beyond this the oldest edits are removed."""
+
+_FOLDER = re.compile(r"\d{8,}-[0-9a-f]{16}", re.ASCII)
+_FILE = re.compile(r"(edit\.json|(fill|thumbnail)-\d+\.png)(\.part)?", re.ASCII)
+"""Nothing of another name is ever removed: the artist may have put it there."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,9 @@ class History:
         """Write a fill durably: when this returns it survives a crash and a power cut. Raises OSError."""
         with self._lock:
             known = self._entries.get(entry.id)
-            entry.number = known.number if known else self._next_number()
+            if known is None:
+                entry.number = self._next_number()
+                entry.fills.clear()  # not empty where the edit was deleted while it ran
             folder = self._path(entry)
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
@@ -70,15 +77,17 @@ class History:
                 _write(folder / f"thumbnail-{fill.fill}.png", thumbnail, durable=False)
                 _write(folder / f"fill-{fill.fill}.png", png)
                 self._write_record(entry, [*entry.fills, fill])
+                if known is None:
+                    _sync_folder(self.folder)
             except OSError:
-                if known is None:  # leave no half-written edit behind: on a full disk it would keep space
-                    shutil.rmtree(folder, ignore_errors=True)
-                else:
-                    for name in (f"thumbnail-{fill.fill}.png", f"fill-{fill.fill}.png"):
-                        (folder / name).unlink(missing_ok=True)
+                with suppress(
+                    OSError
+                ):  # leave nothing half-written behind: on a full disk it would keep space
+                    if known is None:
+                        _remove(folder)
+                    else:
+                        _tidy(folder, entry.fills)
                 raise
-            if known is None:
-                _sync_folder(self.folder)
             entry.fills.append(fill)
             self._entries[entry.id] = entry
             self._sizes[entry.id] = _size(folder)
@@ -121,7 +130,7 @@ class History:
             entry = self._entries.get(id)
             if entry is None:
                 return False
-            shutil.rmtree(self._path(entry))
+            _remove(self._path(entry))
             del self._entries[id], self._sizes[id]
             return True
 
@@ -170,26 +179,29 @@ class History:
     def _read(self) -> None:
         """Take in what earlier cores left; remove what one was writing when it was killed."""
         try:
-            folders = sorted(path for path in self.folder.iterdir() if path.is_dir())
+            folders = sorted(
+                path
+                for path in self.folder.iterdir()
+                if _FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+            )
         except FileNotFoundError:
             return
         except OSError as error:
             LOG.warning("The history in %s cannot be read: %s.", self.folder, error.strerror)
             return
         for folder in folders:
+            with _told("tidy up"):
+                if not (folder / RECORD).exists():  # killed before its first fill was whole
+                    _remove(folder)
+                    continue
             entry = _read_record(folder)
             if entry is None:
-                if (
-                    folder.name[:8].isdigit() and not (folder / RECORD).exists()
-                ):  # surely ours, surely unfinished
-                    with _told("tidy up"):
-                        shutil.rmtree(folder)
+                LOG.warning("%s is damaged: it is left as it is, and out of the history.", folder / RECORD)
                 continue
             if entry.state == "running":
                 entry.state = "failed"
-            for left in folder.glob("*.part"):
-                with _told("tidy up"):
-                    left.unlink()
+            with _told("tidy up"):
+                _tidy(folder, entry.fills)
             self._entries[entry.id] = entry
             self._sizes[entry.id] = _size(folder)
 
@@ -206,6 +218,8 @@ def _told(what: str) -> Iterator[None]:
 def _read_record(folder: Path) -> Entry | None:
     try:
         values = json.loads((folder / RECORD).read_text(encoding="utf8"))
+        # What could not be sent to a client as JSON is damaged too.
+        json.dumps(values, allow_nan=False, ensure_ascii=False).encode("utf8")
         fills = [
             SavedFill(int(f["fill"]), int(f["seed"]), [int(v) for v in f["box"]]) for f in values["fills"]
         ]
@@ -214,9 +228,27 @@ def _read_record(folder: Path) -> Entry | None:
             settings=dict(values["settings"]), canvas_size=[int(v) for v in values["canvas_size"]],
             client=str(values["client"]), state=str(values["state"]), fills=fills,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return entry if folder.name == f"{entry.number:08d}-{entry.id}" else None
+    whole = len(entry.canvas_size) == 2 and all(len(fill.box) == 4 for fill in fills)
+    return entry if whole and folder.name == f"{entry.number:08d}-{entry.id}" else None
+
+
+def _remove(folder: Path) -> None:
+    """Remove an edit, its record first: half-removed it is no edit any more. Raises OSError."""
+    (folder / RECORD).unlink(missing_ok=True)
+    _tidy(folder, [])
+    with suppress(OSError):  # not empty: something in it is not ours
+        folder.rmdir()
+
+
+def _tidy(folder: Path, fills: list[SavedFill]) -> None:
+    """Remove what belongs neither to these fills nor to somebody else. Raises OSError."""
+    listed = {RECORD, *(f"{kind}-{fill.fill}.png" for fill in fills for kind in ("fill", "thumbnail"))}
+    with suppress(FileNotFoundError):  # all of it was removed by hand
+        for path in list(folder.iterdir()):
+            if _FILE.fullmatch(path.name) and path.name not in listed:
+                path.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -243,9 +275,16 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some shared folders cannot do it
+            raise
     finally:
         os.close(descriptor)
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    size = 0
+    with suppress(OSError):  # removed by hand meanwhile
+        for path in folder.iterdir():
+            size += path.lstat().st_size
+    return size

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from lazydiffusion import events
@@ -20,6 +20,8 @@ KEEP_JOBS = 64
 """Ended edits whose events can still be read."""
 KEEP_BYTES = 256 * 1024**2
 """Fills of ended edits that stay in memory; older ones are read from the history."""
+KEEP_UNSAVED_BYTES = 2 * 1024**3
+"""The same for fills that could not be saved, which are lost when they are let go."""
 
 
 class EditCancelled(Exception):
@@ -119,7 +121,7 @@ class _Follower:
         self.loop, self.news = asyncio.get_running_loop(), asyncio.Event()
 
     def wake(self) -> None:
-        if not self.loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self.loop.call_soon_threadsafe(self.news.set)
 
 
@@ -135,15 +137,13 @@ class Jobs:
         with self._lock:
             self._jobs[job.id] = job
             ended = [old for old in self._jobs.values() if old.ended]
-            for old in ended[: max(0, len(ended) - KEEP_JOBS)]:
+            # The oldest goes first, but one with unsaved fills only after all others.
+            excess = max(0, len(ended) - KEEP_JOBS)
+            for old in sorted(ended, key=lambda job: bool(job.unsaved))[:excess]:
                 del self._jobs[old.id]
-            held = sum(fill.pixels.nbytes for old in ended for fill in old.fills.values())
-            for old in ended:
-                for number in list(old.fills):
-                    if held <= KEEP_BYTES:
-                        return
-                    if number not in old.unsaved:
-                        held -= old.fills.pop(number).pixels.nbytes
+                ended.remove(old)
+            _let_go(ended, KEEP_BYTES, unsaved=False)
+            _let_go(ended, KEEP_UNSAVED_BYTES, unsaved=True)
 
     def get(self, id: str) -> Job | None:
         """The edit of that id, unless it ended long ago."""
@@ -154,3 +154,14 @@ class Jobs:
         """Those that have not ended, in the order of their arrival."""
         with self._lock:
             return [job for job in self._jobs.values() if not job.ended]
+
+
+def _let_go(ended: list[Job], limit: int, *, unsaved: bool) -> None:
+    """Drop fills from memory, the oldest first, until those that are unsaved, or those that are not, fit."""
+    fills = [(job, number) for job in ended for number in job.fills if (number in job.unsaved) == unsaved]
+    held = sum(job.fills[number].pixels.nbytes for job, number in fills)
+    for job, number in fills:
+        if held <= limit:
+            return
+        held -= job.fills.pop(number).pixels.nbytes
+        job.unsaved.discard(number)

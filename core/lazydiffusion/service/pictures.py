@@ -8,6 +8,7 @@ import io
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.engines.base import Fill
@@ -30,8 +31,8 @@ def png(pixels: Pixels) -> bytes:
 
 
 def pixels(png: bytes) -> Pixels:
-    """(h, w, 4) of a PNG file from the history."""
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+    """(h, w, 4) of a PNG file from the history. Raises OSError or SyntaxError when it is damaged."""
+    with PngImageFile(io.BytesIO(png)) as image:  # Image.open refuses more pixels than our largest canvas has
         return np.asarray(image.convert("RGBA"))
 
 

@@ -8,12 +8,12 @@ from collections.abc import Collection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lazydiffusion.service.errors import FromABrowser, NotAllowed, Refusal
+from lazydiffusion.service.errors import FromABrowser, NotAllowed, Refusal, WrongRequest
 
 OPEN = "/v1/health"
 """Answers without a token, and tells nothing."""
-ONLY_BROWSERS_SEND = {b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-websocket-key"}
-"""Headers that a page's scripts can neither leave out nor forge."""
+ONLY_BROWSERS_SEND = (b"origin", b"sec-")
+"""How the headers begin that a page's scripts can neither leave out nor forge: Sec-Fetch-Site, Sec-WebSocket-Key."""
 
 
 class Guard:
@@ -43,10 +43,12 @@ class Guard:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         names = {name for name, _ in headers}
         hosts = [value for name, value in headers if name == b"host"]
-        if names & ONLY_BROWSERS_SEND:
+        if any(name.startswith(ONLY_BROWSERS_SEND) for name in names):
             return FromABrowser("Web pages may not use the core.")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return FromABrowser("The request is for another host.")
+        if b"upgrade" in names:  # what follows would be no HTTP, and the core would wait for the body
+            return WrongRequest("The core speaks nothing but HTTP/1.1.")
         if scope["path"] == OPEN:
             return None
         given = [value for name, value in headers if name == b"authorization"]
@@ -59,10 +61,13 @@ class Guard:
 def answer(refusal: Refusal) -> JSONResponse:
     """The response that tells of a refusal."""
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-    if refusal.status in (401, 403, 413, 429, 503):
+    if refusal.status not in (404, 422, 423):
         headers["Connection"] = "close"  # the body may be there still, unread
+    message = (
+        str(refusal).encode("utf8", "replace").decode("utf8")
+    )  # half characters of the client's cannot be sent
     return JSONResponse(
-        {"error": {"code": refusal.code, "message": str(refusal)}},
+        {"error": {"code": refusal.code, "message": message}},
         status_code=refusal.status,
         headers=headers,
     )

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lazydiffusion.service.app import Core, make_app
+from lazydiffusion.service.connection import Connection
 from lazydiffusion.service.history import History
 from lazydiffusion.service.jobs import Jobs
 from lazydiffusion.service.queue import Queue
@@ -69,8 +70,8 @@ class _Process:
         self.activity = _Activity(make_app(self.core))
         guard = Guard(self.activity, self.token, allowed_hosts(address))
         config = uvicorn.Config(
-            guard, log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False,
-            timeout_graceful_shutdown=2, h11_max_incomplete_event_size=64 * 1024,
+            guard, http=Connection, log_level="warning", access_log=False, lifespan="off", ws="none",
+            server_header=False, timeout_graceful_shutdown=2,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
 

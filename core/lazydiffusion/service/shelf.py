@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lazydiffusion import checkpoints
 from lazydiffusion.engines.base import Engine
@@ -59,8 +59,10 @@ class Shelf:
         self.ready = threading.Event()
         """Set by the worker when it has begun to take edits."""
         self._load = load or _load_lazy_engine
-        self._own = default if Path(default).is_dir() else None
-        self.default = Path(default).resolve().name if self._own else default
+        # As checkpoints.locate: whatever the current folder holds, the embedded model goes by its name.
+        is_path = default != checkpoints.EMBEDDED and Path(default).is_dir()
+        self._own = Path(default).resolve() if is_path else None
+        self.default = self._own.name if self._own is not None else default
         self._loaded: dict[str, _Loaded] = {}
         self._loading: str | None = None
         self._lock = threading.Lock()
@@ -69,7 +71,7 @@ class Shelf:
         """What can be named: the installed checkpoints and the one that the core was started with."""
         found = {c.name: _model(c.name, str(c.folder), c.folder) for c in checkpoints.available()}
         if self._own is not None:
-            found[self.default] = _model(self.default, self._own, Path(self._own))
+            found[self.default] = _model(self.default, str(self._own), self._own)
         elif self.default not in found:  # a hub id
             found[self.default] = Model(self.default, self.default, 0, WINDOW_TOKENS, OVERVIEW_TOKENS)
         return list(found.values())
@@ -121,9 +123,9 @@ class Shelf:
     def unload_idle(self, seconds: float) -> None:
         """Let go of models that were not used for so long."""
         now = time.monotonic()
-        for name, held in list(self._loaded.items()):
-            if now - held.used >= seconds:
-                self.unload(name)
+        # By name: a reference to the engine would keep its memory from being given back.
+        for name in [name for name, held in self._loaded.items() if now - held.used >= seconds]:
+            self.unload(name)
 
     def unload_others(self, name: str) -> None:
         """Let go of all models but one."""
@@ -153,11 +155,13 @@ class Shelf:
 
     def _try(self, model: Model, choice: Choice) -> Engine:
         started = time.monotonic()
+        engine: Engine | None = None
         try:
             engine = self._load(model.where, choice)
         except OutOfMemory:
             if not self._loaded:
                 raise
+        if engine is None:  # outside of the handler, whose error holds on to the half-loaded model
             self.unload_others(model.name)
             engine = self._load(model.where, choice)
         LOG.info("The model %s was loaded in %.1f s.", model.name, time.monotonic() - started)
@@ -165,7 +169,7 @@ class Shelf:
 
     def _make_room(self, model: Model) -> None:
         """Let go of what was used longest ago while too little memory is free."""
-        for name, _ in sorted(self._loaded.items(), key=lambda item: item[1].used):
+        for name in sorted(self._loaded, key=lambda name: self._loaded[name].used):
             free = memory.free(self.choice)
             if free is None or free >= NEEDED * model.bytes:
                 return
@@ -183,13 +187,14 @@ def _model(name: str, where: str, folder: Path) -> Model:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Model(
         name, where, size,
-        int(config.get("window_tokens", WINDOW_TOKENS)), int(config.get("overview_tokens", OVERVIEW_TOKENS)),
+        config.get("window_tokens", WINDOW_TOKENS), config.get("overview_tokens", OVERVIEW_TOKENS),
     )  # fmt: skip
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Path) -> dict[str, int]:
+    """The whole numbers of a configuration: a damaged one must not hide the other models."""
     try:
         values = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}
+    return {key: v for key, v in values.items() if type(v) is int} if isinstance(values, dict) else {}

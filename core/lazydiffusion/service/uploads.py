@@ -1,23 +1,19 @@
-"""The body of a request for an edit: read with every limit checked before memory is taken, then decoded."""
+"""The body of a request for an edit: read with every limit checked before memory is taken."""
 
 from __future__ import annotations
 
-import io
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from lazydiffusion import images
-from lazydiffusion.canvas import Canvas
-from lazydiffusion.engines.base import Edit
 from lazydiffusion.errors import BadInput
-from lazydiffusion.geometry import bounding_box
 from lazydiffusion.protocol import (
+    BYTES_PER_PIXEL,
     IMAGES,
     MAX_REQUEST,
     MAX_SIDE,
@@ -29,15 +25,17 @@ from lazydiffusion.protocol import (
     settings_of,
 )
 from lazydiffusion.service.errors import OtherProtocol, TooLarge, WrongRequest
-from lazydiffusion.window import Box, region_needed
+from lazydiffusion.window import Box
 
 MAX_BODY = 2 * 1024**3
 """Longest body, bytes: a canvas of the largest size as raw RGB, with its mask, fits."""
 MAX_PARTS = 1 + len(IMAGES)
 MAX_PART_HEADER = 1024
 """Longest header line of a part, bytes."""
-
-Pixels = npt.NDArray[np.uint8]
+MAX_DIGITS = 20
+"""Digits that a whole number in the JSON part may have: any more fit no setting, and not every conversion."""
+PATIENCE = 20.0
+"""Seconds without a byte after which a body is given up: a client sends at once what it has in memory."""
 
 
 async def read_request(content_type: str, length: int | None, chunks: AsyncIterator[bytes]) -> EditRequest:
@@ -53,7 +51,7 @@ async def read_request(content_type: str, length: int | None, chunks: AsyncItera
         raise TooLarge(f"The request has {length} bytes; {MAX_BODY} are allowed. Select a smaller part.")
     form = _Form(boundary)
     taken = 0
-    async for chunk in chunks:
+    async for chunk in _in_time(chunks):
         taken += len(chunk)
         if taken > MAX_BODY:
             raise TooLarge(f"The request has more than {MAX_BODY} bytes. Select a smaller part.")
@@ -61,24 +59,19 @@ async def read_request(content_type: str, length: int | None, chunks: AsyncItera
     return form.finish()
 
 
-def decode(request: EditRequest) -> Edit:
-    """The arrays of a request: takes a moment for large pictures. Raises BadInput, OutOfMemory."""
-    region = request.part
-    size = (region.w, region.h)
-    pixels = _colours(request.canvas, "canvas")
-    mask = _mask(request.mask)
-    if region != Box(0, 0, *request.canvas_size):
-        box = bounding_box(mask).moved(region.x, region.y)
-        settings = request.settings
-        needed = region_needed(request.canvas_size, box, settings.grow, settings.feather)
-        if not region.contains(needed):
-            raise BadInput(
-                f"The part of the canvas that was sent, {region.as_list()}, is too small for the selection "
-                f"{box.as_list()}: send at least {needed.as_list()}."
-            )
-    overview = _colours(request.overview, "overview") if request.overview is not None else None
-    sketch = _sketch(request.sketch, size) if request.sketch is not None else None
-    return Edit(Canvas(request.canvas_size, region, pixels, overview), mask, request.settings, sketch)
+async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, as long as they keep coming."""
+    while True:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise WrongRequest(
+                f"The rest of the request did not come within {PATIENCE:g} seconds."
+            ) from error
+        yield chunk
 
 
 class _Form:
@@ -91,25 +84,24 @@ class _Form:
         self._name = ""
         self._field, self._value = b"", b""
         self._ended = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin_part,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._data,
-                "on_part_end": self._end_part,
-                "on_end": self._end,
-            },
-        )
+        with _told():
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
 
     def write(self, chunk: bytes) -> None:
-        try:
+        with _told():
             self._parser.write(chunk)
-        except MultipartParseError as error:
-            raise WrongRequest(f"The body is no proper multipart/form-data: {error}.") from error
 
     def finish(self) -> EditRequest:
         if not self._ended:
@@ -166,10 +158,18 @@ class _Form:
         self._ended = True
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except FormParserError as error:
+        raise WrongRequest(f"The body is no proper multipart/form-data: {error}.") from error
+
+
 def _read_header(data: bytes) -> dict[str, Any]:
     """The JSON part, its shape checked; the values are checked by EditRequest."""
     try:
-        header = json.loads(data)
+        header = json.loads(data.decode("utf8"), parse_int=_whole_number, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise WrongRequest(f'The part "request" is no JSON: {error}.') from error
     if not isinstance(header, dict):
@@ -190,8 +190,9 @@ def _read_header(data: bytes) -> dict[str, Any]:
     ):
         raise WrongRequest(f'"images" must hold canvas and mask, and may hold {", ".join(IMAGES[2:])}.')
     for name, image in images_.items():
-        if not isinstance(image, dict) or not isinstance(image.get("format"), str):
-            raise WrongRequest(f'"images": "{name}" must be an object with format and size.')
+        if not isinstance(image, dict) or image.get("format") not in (*BYTES_PER_PIXEL, PNG):
+            known = ", ".join((*BYTES_PER_PIXEL, PNG))
+            raise WrongRequest(f'"images": "{name}" must be an object with size and a format of {known}.')
         if not _whole_numbers(image.get("size"), 2):
             raise WrongRequest(f'"images": the size of "{name}" must be [width, height].')
     if not _whole_numbers(header.get("canvas_size"), 2):
@@ -200,7 +201,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
         raise WrongRequest('"region" must be [x, y, w, h] or null.')
     if not isinstance(header.get("settings"), dict):
         raise WrongRequest('"settings" must be an object.')
-    if not isinstance(header.get("client", ""), str):
+    if not _is_text(header.get("client", "")):
         raise WrongRequest('"client" must be a text.')
     return header
 
@@ -231,58 +232,19 @@ def _assemble(header: dict[str, Any], parts: dict[str, bytearray]) -> EditReques
     )  # fmt: skip
 
 
-def _colours(image: ImageData, name: str) -> Pixels:
-    """(h, w, 3); alpha is left out."""
-    if image.format == PNG:
-        picture = images.read_canvas(io.BytesIO(image.data))
-        _check_size(picture.size, image, name)
-        return images.to_srgb(picture)
-    return _as_rgb(_raw(image), image.format)
+def _whole_number(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
-def _mask(image: ImageData) -> npt.NDArray[np.float32]:
-    if image.format == PNG:
-        return images.read_mask(io.BytesIO(image.data), image.size)
-    pixels = _raw(image)
-    if image.format == "grey8":
-        levels = pixels[..., 0].astype(np.float32)
-    else:
-        luminance = _as_rgb(pixels, image.format) @ np.array([0.299, 0.587, 0.114], np.float32)
-        opacity = pixels[..., 3] / np.float32(255) if pixels.shape[2] == 4 else np.float32(1)
-        levels = luminance * opacity
-    if not levels.any():
-        raise BadInput("The selection is empty: select the part of the picture that should be generated.")
-    return np.asarray(levels / np.float32(255), np.float32)
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number there")
 
 
-def _sketch(image: ImageData, size: tuple[int, int]) -> Pixels:
-    """(h, w, 4), straight alpha."""
-    if image.format == PNG:
-        return images.read_sketch(io.BytesIO(image.data), size)
-    pixels = _raw(image)
-    opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
-    alpha = pixels[..., 3:] if pixels.shape[2] == 4 else opaque
-    return np.concatenate([_as_rgb(pixels, image.format), alpha], axis=-1)
-
-
-def _raw(image: ImageData) -> Pixels:
-    width, height = image.size
-    return np.frombuffer(image.data, np.uint8).reshape(height, width, -1)
-
-
-def _as_rgb(pixels: Pixels, format: str) -> Pixels:
-    if format == "grey8":
-        return np.repeat(pixels, 3, axis=-1)
-    if format == "bgra8":
-        return np.ascontiguousarray(pixels[..., 2::-1])
-    return pixels[..., :3] if format == "rgb8" else np.ascontiguousarray(pixels[..., :3])
-
-
-def _check_size(found: tuple[int, int], image: ImageData, name: str) -> None:
-    if found != image.size:
-        raise BadInput(
-            f"The {name} is {found[0]} x {found[1]} px, but {image.size[0]} x {image.size[1]} px were announced."
-        )
+def _is_text(value: object) -> bool:
+    """Whether it is a text that can be written and sent on: JSON can also spell half a character."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _whole(value: object) -> bool:

@@ -59,7 +59,9 @@ class Worker(threading.Thread):
             elif next_ is not None:
                 self._in_peace("A model could not be loaded or let go", next_)
             elif self.unload_after and not self.queue.closed:
-                self.shelf.unload_idle(self.unload_after)
+                self._in_peace(
+                    "A model could not be let go", lambda: self.shelf.unload_idle(self.unload_after)
+                )
 
     def cancel(self, job: Job) -> None:
         """End an edit: at once when it waits, at its next step when it runs."""
@@ -83,19 +85,20 @@ class Worker(threading.Thread):
             job.check()
             job.publish(events.Started())
             report = self._fill(job)
+            total = 1000 * (time.monotonic() - started)
+            waited = 1000 * (started - job.arrived)
+            end: events.Event = events.Done(len(job.fills), self._cost(report, total, waited))
         except EditCancelled:
-            end: events.Event = STOPPED if self.queue.closed else events.Cancelled()
+            end = STOPPED if self.queue.closed else events.Cancelled()
         except LazyDiffusionError as error:
             end = events.Failed(code_of(error), str(error))
         except Exception as error:
             LOG.exception("Edit %s failed.", job.id)
             end = self._unexpected(error)
-        else:
-            total = 1000 * (time.monotonic() - started)
-            waited = 1000 * (started - job.arrived)
-            end = events.Done(len(job.entry.fills) + len(job.unsaved), self._cost(report, total, waited))
         self.history.finish(job.entry, _STATES[type(end)])
         job.publish(end)
+        if isinstance(end, events.Failed):
+            self._in_peace("Memory could not be given back", self.shelf.empty_cache)
 
     def _fill(self, job: Job) -> Report:
         """Make the fills; when memory is short, once more with less, without those that are made already."""
@@ -106,6 +109,7 @@ class Worker(threading.Thread):
         progress = _Progress(job)
         made = 0
         for frugal in (False, True):
+            job.check()  # loading may have taken long
             settings = replace(
                 job.settings, seed=job.settings.seed + made, variations=job.settings.variations - made
             )
@@ -118,12 +122,13 @@ class Worker(threading.Thread):
                     made += 1
                 return report
             except OutOfMemory as error:
-                self.shelf.unload_others(job.settings.model)
-                self.shelf.empty_cache()
                 if frugal:
                     raise
                 LOG.warning("Edit %s is tried again with less: %s", job.id, error)
-                job.publish(events.Retrying("Memory was short: trying again with less."))
+            # Outside of the handler, whose error holds on to what the first try had in memory.
+            self.shelf.unload_others(job.settings.model)
+            self.shelf.empty_cache()
+            job.publish(events.Retrying("Memory was short: trying again with less."))
         raise AssertionError("the second try returns or raises")
 
     def _keep(self, job: Job, number: int, fill: Fill, report: Report) -> None:
@@ -134,13 +139,14 @@ class Worker(threading.Thread):
         try:
             thumbnail = pictures.thumbnail(job.edit.canvas, fill)
             self.history.add_fill(job.entry, saved, pictures.png(fill.pixels), thumbnail)
-        except OSError as error:
+        except Exception as error:  # whatever it is, a finished fill is not lost for it
             job.unsaved.add(number)
+            reason = error.strerror if isinstance(error, OSError) else None
             notice = (
-                f"The fill could not be saved in the history ({self.history.folder}: {error.strerror}). "
+                f"The fill could not be saved in the history ({self.history.folder}: {reason or repr(error)}). "
                 "Apply it before you close the program, and make room on the disk."
             )
-            LOG.warning(notice)
+            LOG.warning(notice, exc_info=reason is None)
         report.ms["save"] = report.ms.get("save", 0.0) + 1000 * (time.monotonic() - saving)
         job.fills[number] = fill
         job.publish(events.Filled(number, fill.seed, saved.box, saved=not notice, notice=notice))
