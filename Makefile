@@ -13,10 +13,10 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLE := core/lazydiffusion/assets/sample
 
-.PHONY: help demo test check format train bench clean
+.PHONY: help demo test check format train bench bench-service clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A stamp tells what is installed; it is older than pyproject.toml when that has changed since.
 # torch comes first and by its own name, so that no later line makes pip choose a second one.
@@ -56,6 +56,9 @@ train: .venv/installed-dev ## train the model that CONFIG (a name or a file) des
 
 bench: .venv/installed-dev ## time the parts of an edit on this machine
 	$(BIN)/python -m lazydiffusion.evaluation.timing $(ARGS)
+
+bench-service: .venv/installed-dev ## time what the resident core adds to an edit on this machine
+	$(BIN)/python -m lazydiffusion.evaluation.service_timing $(ARGS)
 
 clean: ## remove what these commands made, but for .venv and runs/
 	rm -rf build demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

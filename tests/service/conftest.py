@@ -26,6 +26,15 @@ def process(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert shared.end() == 0, shared.said()
 
 
+@pytest.fixture(scope="session")
+def tcp_process(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoreProcess]:
+    """As `process`, but where web pages could reach it: at a port of this machine."""
+    shared = CoreProcess(tmp_path_factory.mktemp("tcp-core"), tiny_model)
+    shared.start("--tcp", "127.0.0.1:0")
+    yield shared
+    assert shared.end() == 0, shared.said()
+
+
 @pytest.fixture
 def core(process: CoreProcess) -> Core:
     """The shared core, as a client has it."""

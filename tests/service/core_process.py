@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,16 @@ MODEL = "tiny"
 class CoreProcess:
     """`lazydiffusion serve` and what belongs to it. Its runtime folder and its history outlive it."""
 
-    def __init__(self, folder: Path, model: Path, *, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        model: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "lazydiffusion"),
+    ):
         """`model`: a checkpoint's folder. `environment`: what is set beside this process's own."""
-        self.folder, self.model = folder, model
+        self.folder, self.model, self.program = folder, model, program
         self.runtime, self.history = folder / "run", folder / "history"
         self.log = folder / "log.txt"
         self.environment = {
@@ -37,7 +44,7 @@ class CoreProcess:
 
     def command(self, *options: str) -> list[str]:
         return [
-            sys.executable, "-m", "lazydiffusion", "serve", "--model", str(self.model), "--device", "cpu",
+            sys.executable, *self.program, "serve", "--model", str(self.model), "--device", "cpu",
             "--history", str(self.history), *options,
         ]  # fmt: skip
 
@@ -85,6 +92,10 @@ class CoreProcess:
         found = places.RuntimeFile.read(self.runtime / places.RUNTIME_FILE)
         assert found is not None
         return found.address
+
+    def client(self) -> Core:
+        """A client of the core."""
+        return Core(Transport(self.address(), self.token()), "test")
 
     def kill(self) -> None:
         """As the system does when memory is short: no last words."""

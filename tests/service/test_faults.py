@@ -24,9 +24,6 @@ from lazydiffusion.events import Done, Failed, Filled, Stepped
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-IN_CI = bool(os.environ.get("CI"))
-
 
 @pytest.fixture
 def installed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
@@ -227,22 +224,23 @@ core._transport.json("POST", "/v1/edits", headers=headers, body=half())
     assert len(core.history()) == 1
 
 
+CLOCK = """
+import os, sys, time, pathlib
+clock, real, real_ns = pathlib.Path(os.environ["TEST_CLOCK"]), time.time, time.time_ns
+shift = lambda: 86400 * int(clock.read_text() or 0)
+time.time, time.time_ns = lambda: real() + shift(), lambda: real_ns() + 10**9 * shift()
+from lazydiffusion.cli import app
+app()
+"""
+
+
 def test_a_jumping_clock_disturbs_nothing(new_process: Callable[..., CoreProcess], tmp_path: Path) -> None:
-    if FAKETIME is None:
-        assert not IN_CI, "Debian's package faketime is missing"
-        pytest.skip("Debian's package faketime is not installed")
+    """The wall clock of the core's process is replaced as its Python reads it: the machine's own must stay right."""
     clock = tmp_path / "clock"
-    clock.write_text("+0")
-    process = new_process(
-        environment={
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-    )
+    clock.write_text("0")
+    process = new_process(environment={"TEST_CLOCK": str(clock)}, program=("-c", CLOCK))
     core = process.start("--idle-timeout", "600")
-    for jump in ("+400d", "-800d", "+0"):
+    for jump in ("400", "-800", "0"):
         edit = core.submit(long_request(prompt=jump, variations=2))
         stream = edit.events()
         next(event for event in stream if isinstance(event, Stepped))
@@ -250,11 +248,10 @@ def test_a_jumping_clock_disturbs_nothing(new_process: Callable[..., CoreProcess
         assert isinstance(list(stream)[-1], Done)
     entries = core.history()
     assert [entry.settings.prompt for entry in entries] == [
-        "+0",
-        "-800d",
-        "+400d",
+        "0",
+        "-800",
+        "400",
     ]  # in the order of their making
-    assert entries[0].created > entries[1].created + 700 * 86400 or entries[1].created > entries[0].created
     spread = max(e.created for e in entries) - min(e.created for e in entries)
     assert spread > 300 * 86400  # the core's clock did jump
 

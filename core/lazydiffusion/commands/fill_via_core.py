@@ -58,10 +58,10 @@ class CoreEdit:
                 self._edit.cancel()
 
     def summary(self) -> dict[str, Any]:
-        """What the core said of the edit's cost, after the last fill; load is also what it took to reach the core."""
+        """What the core said of the edit's cost, after the last fill; its start and the wait for a turn count as load."""
         names = ("hidden_tokens", "window", "scale", "device", "steps")
         ms = dict(self._report["ms"])
-        ms["load"] += self._connected_ms
+        ms["load"] += self._connected_ms + ms["waited"]
         return {**{name: self._report[name] for name in names}, "ms": ms}
 
     def _fetch(self, number: int) -> Fill:

@@ -27,23 +27,28 @@ class Connection(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Await the first request."""
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Await nothing any more."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
+        """Await the rest of the headers."""
         super().on_message_begin()
         self._await_head()
 
     def on_headers_complete(self) -> None:
+        """What follows is a body, which is read piece by piece."""
         self._stop_waiting()
         self._in_head = False
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
+        """Count what is no body."""
         super().data_received(data)
         self._head = self._head + len(data) if self._in_head else 0
         if self._head > MAX_HEAD:

@@ -101,6 +101,7 @@ class History:
                 return
             try:
                 self._write_record(entry, entry.fills)
+                self._sizes[entry.id] = _size(self._path(entry))
             except OSError as error:
                 LOG.warning("The history in %s cannot be written: %s.", self.folder, error.strerror)
 
@@ -230,7 +231,7 @@ def _read_record(folder: Path) -> Entry | None:
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    whole = len(entry.canvas_size) == 2 and all(len(fill.box) == 4 for fill in fills)
+    whole = fills and len(entry.canvas_size) == 2 and all(len(fill.box) == 4 for fill in fills)
     return entry if whole and folder.name == f"{entry.number:08d}-{entry.id}" else None
 
 

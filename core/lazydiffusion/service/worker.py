@@ -51,11 +51,7 @@ class Worker(threading.Thread):
         while not self.queue.closed:
             next_ = self.queue.take(timeout=TICK)
             if isinstance(next_, Job):
-                self.current = next_
-                try:
-                    self._do(next_)
-                finally:
-                    self.current = None
+                self._do(next_)
             elif next_ is not None:
                 self._in_peace("A model could not be loaded or let go", next_)
             elif self.unload_after and not self.queue.closed:
@@ -81,6 +77,7 @@ class Worker(threading.Thread):
     def _do(self, job: Job) -> None:
         """One edit, from its first event to its last."""
         started = time.monotonic()
+        self.current = job
         try:
             job.check()
             job.publish(events.Started())
@@ -96,6 +93,9 @@ class Worker(threading.Thread):
             LOG.exception("Edit %s failed.", job.id)
             end = self._unexpected(error)
         self.history.finish(job.entry, _STATES[type(end)])
+        self.current = (
+            None  # before the client hears that the edit has ended, and asks whether the core is busy
+        )
         job.publish(end)
         if isinstance(end, events.Failed):
             self._in_peace("Memory could not be given back", self.shelf.empty_cache)
@@ -124,7 +124,7 @@ class Worker(threading.Thread):
             except OutOfMemory as error:
                 if frugal:
                     raise
-                LOG.warning("Edit %s is tried again with less: %s", job.id, error)
+                LOG.warning("Edit %s is tried again with less: %s", job.id, str(error))
             # Outside of the handler, whose error holds on to what the first try had in memory.
             self.shelf.unload_others(job.settings.model)
             self.shelf.empty_cache()
