@@ -224,13 +224,14 @@ def evaluate(
         Path, typer.Option(help="Folder of the training set; only its held-out part is used.")
     ] = Path("data/clipart"),
     scenes: Annotated[int, typer.Option(help="How many held-out scenes.")] = 64,
+    card: Annotated[Path | None, typer.Option(help="Model card whose figures are replaced.")] = None,
     model: Model = "clipart",
     device: Device = "auto",
 ) -> None:
     """Measure seams, steps and guidance on held-out scenes."""
     from lazydiffusion.commands import evaluate as command
 
-    command.run(model, shards, out, device, scenes)
+    command.run(model, shards, out, device, scenes, card)
 
 
 @data.command("clipart")

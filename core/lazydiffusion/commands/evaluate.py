@@ -8,14 +8,18 @@ from pathlib import Path
 from lazydiffusion import checkpoints
 
 
-def run(model: str, shards: Path, out: Path, device: str, scenes: int) -> None:
-    """Write the report and its pictures to `out`, and print the report."""
+def run(model: str, shards: Path, out: Path, device: str, scenes: int, card: Path | None) -> None:
+    """Write the report and its pictures to `out`, its figures into the card, and print the report."""
     where = checkpoints.locate(model)
 
     from lazydiffusion.devices import Choice, choose_device
     from lazydiffusion.engines.lazy import load_pipeline
+    from lazydiffusion.evaluation.card import write_figures
     from lazydiffusion.evaluation.held_out import evaluate
 
     choice = choose_device(device)
     full_precision = Choice(choice.device, choose_device("cpu").dtype, choice.reason)
-    print(json.dumps(evaluate(load_pipeline(where, full_precision), shards, out, scenes=scenes), indent=2))
+    report = evaluate(load_pipeline(where, full_precision), shards, out, scenes=scenes)
+    if card is not None:
+        write_figures(card, report)
+    print(json.dumps(report, indent=2))
