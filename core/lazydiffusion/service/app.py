@@ -157,7 +157,7 @@ def _add_edits(app: FastAPI, core: Core) -> None:
             **_errors(404),
             200: {
                 "description": "Server-sent events, as lazydiffusion.events tells them.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {"itemSchema": schemas.EVENT}},
             },
         },
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from lazydiffusion import protocol
+from lazydiffusion import events, protocol
 from lazydiffusion.service.history import Entry
 from lazydiffusion.service.shelf import State
 from lazydiffusion.service.uploads import MAX_BODY
@@ -184,3 +184,16 @@ EDIT_BODY: dict[str, Any] = {
     },
 }  # fmt: skip
 """The body of POST /v1/edits, which is read as a stream and so not by FastAPI."""
+
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "Counts from 1."},
+        "event": {"type": "string", "enum": sorted(events.KINDS)},
+        "data": {
+            "type": "string", "contentMediaType": "application/json", "contentSchema": {"type": "object"},
+        },
+    },
+}  # fmt: skip
+"""Each event of GET /v1/edits/{id}/events."""
