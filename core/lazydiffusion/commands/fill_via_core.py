@@ -58,7 +58,7 @@ class CoreEdit:
                 self._edit.cancel()
 
     def summary(self) -> dict[str, Any]:
-        """What the core said of the edit's cost, after the last fill; its start and the wait for a turn count as load."""
+        """What the core said of the edit's cost, after the last fill; starting and waiting for a turn count as load."""
         names = ("hidden_tokens", "window", "scale", "device", "steps")
         ms = dict(self._report["ms"])
         ms["load"] += self._connected_ms + ms["waited"]

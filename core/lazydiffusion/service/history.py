@@ -8,7 +8,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,6 +62,8 @@ class History:
         self._lock = threading.RLock()
         self._entries: dict[str, Entry] = {}
         self._sizes: dict[str, int] = {}
+        self._stored: deque[tuple[str, int]] = deque()
+        """Fills whose files are not compressed yet."""
         self._read()
 
     def add_fill(self, entry: Entry, fill: SavedFill, png: bytes, thumbnail: bytes) -> None:
@@ -90,8 +93,27 @@ class History:
                 raise
             entry.fills.append(fill)
             self._entries[entry.id] = entry
+            self._note_if_stored(entry, fill)
             self._sizes[entry.id] = _size(folder)
             self._make_room(keep=entry.id)
+
+    def compress_one(self, compress: Callable[[bytes], bytes]) -> bool:
+        """Replace one file that was written without compression; False when there is none. For idle moments."""
+        with self._lock:
+            if not self._stored:
+                return False
+            id, number = self._stored.popleft()
+        found = self.fill(id, number)
+        if found is None:
+            return True
+        smaller = compress(found[1])  # takes a moment, in which others may use the history
+        with self._lock:
+            entry = self._entries.get(id)
+            if entry is not None and found[0] in entry.fills:
+                with _told("compress a fill"):
+                    _write(self._path(entry) / f"fill-{number}.png", smaller)
+                self._sizes[id] = _size(self._path(entry))
+        return True
 
     def finish(self, entry: Entry, state: str) -> None:
         """Note how an edit ended. A history that cannot be written keeps its fills all the same."""
@@ -162,6 +184,12 @@ class History:
     def _path(self, entry: Entry) -> Path:
         return self.folder / f"{entry.number:08d}-{entry.id}"
 
+    def _note_if_stored(self, entry: Entry, fill: SavedFill) -> None:
+        with suppress(OSError):
+            size = (self._path(entry) / f"fill-{fill.fill}.png").stat().st_size
+            if size > 4 * fill.box[2] * fill.box[3]:
+                self._stored.append((entry.id, fill.fill))
+
     def _next_number(self) -> int:
         return max((entry.number for entry in self._entries.values()), default=0) + 1
 
@@ -205,6 +233,8 @@ class History:
                 _tidy(folder, entry.fills)
             self._entries[entry.id] = entry
             self._sizes[entry.id] = _size(folder)
+            for fill in entry.fills:
+                self._note_if_stored(entry, fill)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,24 @@ def png(pixels: Pixels) -> bytes:
     return _file(Image.fromarray(pixels))
 
 
+def stored_png(pixels: Pixels) -> bytes:
+    """A PNG file of (h, w, 4) without compression: made in a tenth of the time, which the artist is waiting for."""
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 4 * width), np.uint8)  # each row begins with its filter: 0, none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # 8 bits, RGBA
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, level=0)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
+        for name, data in chunks
+    )
+
+
+def compressed_png(stored: bytes) -> bytes:
+    """The same picture in a smaller file."""
+    return png(pixels(stored))
+
+
 def pixels(png: bytes) -> Pixels:
     """(h, w, 4) of a PNG file from the history. Raises OSError or SyntaxError when it is damaged."""
     with PngImageFile(io.BytesIO(png)) as image:  # Image.open refuses more pixels than our largest canvas has
@@ -54,6 +74,7 @@ def thumbnail(canvas: Canvas, fill: Fill) -> bytes:
 def _at_most(image: Image.Image, side: int) -> Image.Image:
     if max(image.size) <= side:
         return image
+    image = image.reduce(max(1, max(image.size) // (2 * side)))  # fast, and leaves enough for the rest
     scale = side / max(image.size)
     return image.resize(
         (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BOX

@@ -54,10 +54,13 @@ class Worker(threading.Thread):
                 self._do(next_)
             elif next_ is not None:
                 self._in_peace("A model could not be loaded or let go", next_)
-            elif self.unload_after and not self.queue.closed:
-                self._in_peace(
-                    "A model could not be let go", lambda: self.shelf.unload_idle(self.unload_after)
-                )
+            elif not self.queue.closed:
+                self._in_peace("The core could not be tidied", self._tidy)
+
+    def _tidy(self) -> None:
+        """What is done while nobody waits."""
+        if not self.history.compress_one(pictures.compressed_png) and self.unload_after:
+            self.shelf.unload_idle(self.unload_after)
 
     def cancel(self, job: Job) -> None:
         """End an edit: at once when it waits, at its next step when it runs."""
@@ -138,7 +141,7 @@ class Worker(threading.Thread):
         notice = ""
         try:
             thumbnail = pictures.thumbnail(job.edit.canvas, fill)
-            self.history.add_fill(job.entry, saved, pictures.png(fill.pixels), thumbnail)
+            self.history.add_fill(job.entry, saved, pictures.stored_png(fill.pixels), thumbnail)
         except Exception as error:  # whatever it is, a finished fill is not lost for it
             job.unsaved.add(number)
             reason = error.strerror if isinstance(error, OSError) else None
