@@ -137,6 +137,34 @@ def headers(draw: st.DrawFn) -> bytes:
     return json.dumps(header, ensure_ascii=draw(st.booleans())).encode("utf8", "surrogatepass")
 
 
+NASTY: list[Any] = [
+    None, True, [], {}, "", "a" * 1001, "\ud800", "\udc00\ud83d", "\0", "🐈", "../../x", "%s%n{0}",
+    -1, 0, 1, 2**31, 2**63 - 1, 2**63, 10**19, 10**20, 10**300, 10**4000, -(10**300), 0.5, -0.0, 1e308,
+    float("nan"), float("inf"),
+    float("-inf"), [0, 0], [16, 16], [16384, 16384], [10**300, 16], [32, 24.0], [0, 0, 32, 24], [-1, 0, 32, 24],
+    [0, 0, 10**19, 24],
+    [[]], {"": {}}, [None] * 1000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(place) or "all")
+def test_every_value_may_be_nasty(process: CoreProcess, place: tuple[str, ...]) -> None:
+    """Each by itself: chance alone would seldom put the right wrong value in the right place."""
+    core = process.client()
+    for value in NASTY:
+        header = (
+            changed(HEADER, place, lambda holder, v=value: holder.update({place[-1]: v})) if place else value
+        )  # type: ignore[misc]
+        body = multipart([("request", json.dumps(header).encode()), *PICTURES])
+        found = post_edit(process.address(), process.token(), body)
+        if found.status == 202 and place == (
+            "client",
+        ):  # it is written into the history and listed from there
+            core.edit(json.loads(found.body)["id"]).wait()
+        judge(process, found)
+    assert len(core.history()) > 0 or place != ("client",)
+
+
 @FUZZ
 @given(header=headers())
 def test_any_json_is_refused_or_done(process: CoreProcess, header: bytes) -> None:

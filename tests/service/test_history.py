@@ -235,3 +235,44 @@ def test_whatever_is_done_every_listed_fill_is_there_and_the_next_core_agrees(
             assert all(now.fill(found.id, fill) is not None for fill in range(count))
         assert now.size == sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert len(list(folder.iterdir())) == len(expected) == len(list(folder.rglob(RECORD)))
+
+
+LARGE = b"not compressed " * 1000
+"""More bytes than a fill's raw pixels have: so is a file that was written in a hurry."""
+
+
+def test_fills_that_were_written_in_a_hurry_are_compressed_one_by_one(tmp_path: Path) -> None:
+    history, entry = History(tmp_path / "history"), edit(1)
+    add(history, entry, 0, LARGE)
+    add(history, entry, 1, PNG)  # small enough as it is
+    add(history, entry, 2, LARGE)
+    before = history.size
+    assert history.compress_one(lambda file: file[:100])
+    assert history.compress_one(lambda file: file[:100])
+    assert not history.compress_one(lambda file: file[:100])
+    assert [len(history.fill(entry.id, fill)[1]) for fill in range(3)] == [100, len(PNG), 100]  # type: ignore[index]
+    assert history.size == before - 2 * (len(LARGE) - 100)
+
+
+def test_what_a_killed_core_had_not_compressed_the_next_one_does(tmp_path: Path) -> None:
+    add(History(tmp_path / "history"), edit(1), 0, LARGE)
+    again = History(tmp_path / "history")
+    assert again.compress_one(lambda file: b"small")
+    assert again.fill(edit(1).id, 0) == (SavedFill(0, 7, [5, 6, 60, 50]), b"small")
+
+
+def test_an_edit_that_is_deleted_meanwhile_stays_deleted(tmp_path: Path) -> None:
+    history, entry = History(tmp_path / "history"), edit(1)
+    add(history, entry, 0, LARGE)
+
+    def slow(file: bytes) -> bytes:
+        history.delete(entry.id)
+        return b"small"
+
+    assert history.compress_one(slow)
+    assert history.entries(10) == []
+    assert list((tmp_path / "history").iterdir()) == []
+    add(history, edit(2), 0, LARGE)
+    history.delete(edit(2).id)
+    assert history.compress_one(lambda file: b"small")
+    assert history.size == 0

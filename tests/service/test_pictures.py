@@ -88,3 +88,21 @@ def test_a_thumbnail_has_at_most_256_px_a_side(size: tuple[int, int]) -> None:
     canvas = Canvas.of(np.zeros((2048, 2048, 3), np.uint8))
     fill = Fill(np.full((size[1], size[0], 4), 255, np.uint8), Box(3, 5, *size), 0)
     assert max(opened(pictures.thumbnail(canvas, fill)).shape) <= 256
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_stored_file_is_a_png_of_the_same_pixels(width: int, height: int, seed: int) -> None:
+    rgba = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    stored = pictures.stored_png(rgba)
+    with Image.open(io.BytesIO(stored)) as image:
+        image.load()
+        assert (image.format, image.mode) == ("PNG", "RGBA")
+        assert np.array_equal(np.asarray(image), rgba)
+    assert np.array_equal(pictures.pixels(pictures.compressed_png(stored)), rgba)
+
+
+def test_compressing_makes_a_stored_file_smaller() -> None:
+    flat = np.full((200, 300, 4), 90, np.uint8)
+    stored = pictures.stored_png(flat)
+    assert len(stored) > flat.nbytes
+    assert len(pictures.compressed_png(stored)) < flat.nbytes / 50
