@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ def write_figures(card: Path, report: dict[str, Any]) -> None:
 def figures(report: dict[str, Any]) -> str:
     """The report as Markdown tables."""
     lines = [
-        f"On {report['scenes']} scenes of {report['held_out_sprites']} sprites that were never trained on, in levels "
-        "of 255. A step",
-        "is the mean absolute colour difference of neighbours across the mask's border; in brackets the colour shift, the",
-        "root mean square of the mean signed difference.",
+        textwrap.fill(
+            f"On {report['scenes']} scenes of {report['held_out_sprites']} sprites that were never trained on, in levels "
+            "of 255. A step is the mean absolute colour difference of neighbours across the mask's border; in brackets "
+            "the colour shift, the root mean square of the mean signed difference.",
+            width=120,
+        ),
         "",
         *_table(
             ("border", "real picture", "fill"),
