@@ -34,9 +34,9 @@ def figures(report: dict[str, Any]) -> str:
     """The report as Markdown tables."""
     lines = [
         textwrap.fill(
-            f"On {report['scenes']} scenes of {report['held_out_sprites']} sprites that were never trained on, in levels "
-            "of 255. A step is the mean absolute colour difference of neighbours across the mask's border; in brackets "
-            "the colour shift, the root mean square of the mean signed difference.",
+            f"On {report['scenes']} scenes of {report['held_out_sprites']} sprites that were never trained on, in "
+            "levels of 255. A step is the mean absolute colour difference of neighbours across the mask's border; "
+            "in brackets the colour shift, the root mean square of the mean signed difference.",
             width=120,
         ),
         "",
