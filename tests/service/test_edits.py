@@ -306,6 +306,7 @@ def test_the_core_says_what_it_is(core: Core, process: CoreProcess) -> None:
     info = core.info()
     assert info["pid"] == process.pid
     assert info["protocol"] == 1
+    assert info["versions"]["torch"].startswith("2.")
     assert info["device"]["type"] == "cpu"
     assert info["device"]["memory_total"] > info["device"]["memory_free"] > 0
     assert {model["name"] for model in info["models"]} >= {MODEL, "clipart"}

@@ -6,7 +6,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib import metadata
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Path, Query, Request, Response
@@ -95,6 +96,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
         return schemas.Info(
             protocol=PROTOCOL,
             version=__version__,
+            versions=_versions(),
             pid=os.getpid(),
             state="loading" if loading else "busy" if busy else "ready",
             device=_device(shelf),
@@ -253,6 +255,12 @@ def _events_of(core: Core, id: str, after: int) -> AsyncIterator[bytes]:
     if entry is None:
         raise NotThere("There is no such edit: it ended without a fill, or was removed from the history.")
     return event_streams.replay(entry, after)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the packages that a report of a fault should name; asked of their metadata, without importing them."""
+    return {name: metadata.version(name) for name in ("torch", "diffusers", "transformers")}
 
 
 def _device(shelf: Shelf) -> schemas.Device | None:

@@ -33,7 +33,11 @@ async def follow(job: Job, after: int) -> AsyncIterator[bytes]:
 
 
 async def replay(entry: Entry, after: int) -> AsyncIterator[bytes]:
-    """What the history knows of an edit that an earlier core made: its fills and its end."""
+    """What the history knows of an edit that an earlier core made, or that this one has let go: its fills and its end.
+
+    The numbers of then are gone. One who comes back is told all of it, under numbers that are new to it: better a fill
+    twice than an end that is never heard.
+    """
     told: list[events.Event] = [events.Filled(f.fill, f.seed, f.box, saved=True) for f in entry.fills]
     if entry.state == "done":
         told.append(events.Done(len(entry.fills)))
@@ -43,9 +47,8 @@ async def replay(entry: Entry, after: int) -> AsyncIterator[bytes]:
         told.append(
             events.Failed("stopped", "The core ended before the edit did. The fills that are here are whole.")
         )
-    for number, event in enumerate(told, start=1):
-        if number > after or isinstance(event, events.LAST):
-            yield encode(number, event)
+    for number, event in enumerate(told, start=after + 1):
+        yield encode(number, event)
 
 
 def encode(number: int, event: events.Event) -> bytes:

@@ -84,6 +84,7 @@ class Info(BaseModel):
 
     protocol: int
     version: str
+    versions: dict[str, str] = Field(description="Of what the core is built on.")
     pid: int
     state: Literal["loading", "ready", "busy"]
     device: Device | None
