@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from lazydiffusion import checkpoints
 from lazydiffusion.cli import app
+from lazydiffusion.client import places, start
 from lazydiffusion.commands import doctor
 from lazydiffusion.models import prompt_encoder
 
@@ -29,6 +30,18 @@ def test_a_sound_installation_has_nothing_bad() -> None:
     assert [name for name, finding in found.items() if not finding["good"]] == []
     assert {"torch", "diffusers", "device", "model clipart", "text encoder", "disk"} <= set(found)
     assert "because" in str(found["device"]["detail"])
+
+
+def test_it_says_what_the_editors_would_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv(places.RUNTIME_VARIABLE, str(tmp_path / "run"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv(start.COMMAND_VARIABLE, raising=False)
+    found = findings()
+    assert "lazydiffusion connect" in str(found["editors"]["remedy"])
+    assert str(found["core"]["detail"]).startswith("not running")
+    start.remember_command(["/bin/sh", "lazydiffusion"])
+    assert findings()["editors"]["detail"] == "start /bin/sh lazydiffusion"
 
 
 def test_a_changed_checkpoint_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

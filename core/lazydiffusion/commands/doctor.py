@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from rich.console import Console
 
 from lazydiffusion import __version__, checkpoints
+from lazydiffusion.client import CoreLost, CoreNotInstalled, connect
+from lazydiffusion.client.start import find_command
 from lazydiffusion.errors import LazyDiffusionError
 
 NEEDED_DISK = 500e6
@@ -32,7 +34,7 @@ def run(as_json: bool) -> bool:
     """Print the findings; True when all are good."""
     findings = [
         finding
-        for check in (_versions, _packages, _device, _models, _text_encoder, _disk)
+        for check in (_versions, _packages, _device, _models, _text_encoder, _core, _editors, _disk)
         for finding in _try(check)
     ]
     if as_json:
@@ -127,6 +129,32 @@ def _text_encoder() -> Iterator[Finding]:
 
     verify_sha256(minilm_folder() / "model.safetensors", MINILM_SHA256)
     yield Finding("text encoder", True, "MiniLM, its hash holds")
+
+
+def _core() -> Iterator[Finding]:
+    """The resident core, if it runs."""
+    try:
+        info = connect(start=False).info()
+    except CoreLost:
+        yield Finding("core", True, "not running; it starts with an editor's first edit")
+        return
+    other = info["version"] != __version__
+    yield Finding(
+        "core",
+        not other,
+        f"{info['version']}, {info['state']} (pid {info['pid']})",
+        "It is another version than this: run `lazydiffusion stop`." if other else "",
+    )
+
+
+def _editors() -> Iterator[Finding]:
+    """What the editors would start."""
+    try:
+        command = " ".join(find_command())
+    except CoreNotInstalled:
+        yield Finding("editors", True, "do not know of it yet", "For Krita or GIMP: `lazydiffusion connect`.")
+        return
+    yield Finding("editors", True, f"start {command}")
 
 
 def _disk() -> Iterator[Finding]:
