@@ -284,16 +284,19 @@ def test_a_model_is_let_go_and_loaded_when_asked_and_when_needed(core: Core) -> 
         return next(str(m["state"]) for m in core.info()["models"] if m["name"] == MODEL)
 
     def becomes(wanted: str) -> bool:
-        deadline = time.monotonic() + 20
-        while state() != wanted and time.monotonic() < deadline:
+        deadline = time.monotonic() + 30
+        while (now := state()) != wanted and time.monotonic() < deadline:
             time.sleep(0.05)
-        return state() == wanted
+        return now == wanted
+
+    def loads() -> bool:
+        return any(isinstance(event, events.Loading) for event in list(core.submit(edit_request()).events()))
 
     core.submit(edit_request()).wait()
-    assert not any(isinstance(event, events.Loading) for event in core.submit(edit_request()).events())
+    assert not loads()
     core.unload_model(MODEL)
     assert becomes("absent")
-    assert any(isinstance(event, events.Loading) for event in core.submit(edit_request()).events())
+    assert loads()
     core.unload_model(MODEL)
     assert becomes("absent")
     core.load_model(MODEL)
