@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 
 from lazydiffusion import errors, protocol
 from lazydiffusion.errors import BadInput
-from lazydiffusion.protocol import EditSettings
+from lazydiffusion.protocol import EditRequest, EditSettings, ImageData, settings_of
+from lazydiffusion.window import Box
 
 pytestmark = pytest.mark.unit
 
@@ -107,3 +110,81 @@ def test_the_protocol_needs_nothing_but_the_standard_library() -> None:
     script = "import sys, lazydiffusion.protocol; print([m for m in ('numpy', 'torch', 'PIL') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def grey(width: int, height: int) -> ImageData:
+    return ImageData("grey8", (width, height), bytes(width * height))
+
+
+def rgb(width: int, height: int) -> ImageData:
+    return ImageData("rgb8", (width, height), bytes(3 * width * height))
+
+
+def test_a_request_says_all_but_its_pixels_in_json() -> None:
+    request = EditRequest(
+        EditSettings("a hat", seed=4), (400, 300), rgb(64, 48), grey(64, 48),
+        region=Box(10, 20, 64, 48), overview=rgb(32, 24), client="krita-1",
+    )  # fmt: skip
+    header = json.loads(json.dumps(request.header()))
+    assert header["protocol"] == protocol.PROTOCOL
+    assert header["region"] == [10, 20, 64, 48]
+    assert header["images"] == {
+        "canvas": {"format": "rgb8", "size": [64, 48]},
+        "mask": {"format": "grey8", "size": [64, 48]},
+        "overview": {"format": "rgb8", "size": [32, 24]},
+    }
+    assert settings_of(header["settings"]) == request.settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"canvas_size": (8, 300)}, "each side must be between 16 and 16384 px"),
+        ({"region": Box(390, 20, 64, 48)}, "does not lie on the canvas of 400 x 300 px"),
+        (
+            {"mask": grey(64, 47)},
+            "The mask is 64 x 47 px, but the part of the canvas that is sent is 64 x 48 px",
+        ),
+        ({"sketch": rgb(1, 1)}, "The sketch is 1 x 1 px"),
+        ({"overview": None}, "send an overview"),
+        ({"client": "x" * 65}, "65 characters"),
+    ],
+)
+def test_pictures_that_do_not_fit_each_other_are_refused(changes: dict[str, Any], words: str) -> None:
+    given_: dict[str, Any] = {
+        "settings": EditSettings(), "canvas_size": (400, 300), "canvas": rgb(64, 48), "mask": grey(64, 48),
+        "region": Box(10, 20, 64, 48), "overview": rgb(32, 24),
+    }  # fmt: skip
+    with pytest.raises(BadInput, match=re.escape(words)):
+        EditRequest(**{**given_, **changes})
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (("jpeg", (4, 4), b""), 'The pixel format "jpeg" is not known'),
+        (("rgb8", (0, 4), b""), "each side must be between 1 and 16384 px"),
+        (("rgb8", (4, 4), b"123"), "are 48 bytes, but 3 were given"),
+    ],
+)
+def test_pixels_that_are_not_what_they_say_are_refused(image: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        ImageData(*image)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(EditSettings)])
+def test_every_setting_has_a_type_that_a_client_must_keep_to(name: str) -> None:
+    """Also those that are added later."""
+    default = getattr(EditSettings(), name)
+    assert getattr(settings_of({name: default}), name) == default
+    with pytest.raises(BadInput, match=f'The setting "{name}" is '):
+        settings_of({name: ["no", "setting"]})
+
+
+def test_settings_that_a_newer_plugin_has_are_left_out() -> None:
+    assert settings_of({"prompt": "a hat", "tempo": 3}) == EditSettings("a hat")
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(BadInput, match="holds a broken character"):
+        EditSettings(prompt="a \ud800 hat")

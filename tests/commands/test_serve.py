@@ -87,6 +87,20 @@ def test_the_core_makes_what_the_command_line_makes(installed: Installed, folder
     assert json.loads(again.stdout)["ms"]["load"] < 1000  # nothing is loaded twice
 
 
+def test_the_command_line_starts_its_own_installation_though_no_editor_knows_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(places.RUNTIME_VARIABLE, str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv(start.COMMAND_VARIABLE, raising=False)
+    result = fill(folder, "out.png", "--via-core", "--steps", 1)
+    assert result.exit_code == 0, result.stderr
+    assert (folder / "out.png").is_file()
+    assert run("stop").exit_code == 0
+
+
 def test_what_the_core_refuses_is_one_line(installed: Installed, folder: Path) -> None:
     refused = fill(folder, "out.png", "--model", "nothing", "--via-core")
     assert refused.exit_code == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import psutil
 import pytest
 from tests.service.core_process import CoreProcess, edit_request, long_request
 from tests.service.installed import Installed
+from tests.service.small_disk import make_read_only, small_disk
 
 from lazydiffusion import events
 from lazydiffusion.client import CoreLost, EditController, State, connect, places
@@ -33,23 +33,6 @@ def installed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     core.use(monkeypatch)
     yield core
     core.end()
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of its own at `folder`, which is full soon."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=700", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-    )
-    if made.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_core_that_is_killed_is_noticed_at_once_and_replaced(installed: Installed) -> None:
@@ -164,7 +147,7 @@ def test_a_read_only_history_loses_nothing_that_was_in_it(
         core = process.start()
         kept = core.submit(edit_request(prompt="kept"))
         pixels = kept.wait()[0].rgba
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        make_read_only(disk)
         edit = core.submit(edit_request(prompt="not kept"))
         filled = next(event for event in edit.events() if isinstance(event, Filled))
         assert not filled.saved

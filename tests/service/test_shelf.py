@@ -174,7 +174,7 @@ def test_what_was_used_longest_ago_makes_room_and_no_more(
 ) -> None:
     """A GPU of 100 bytes; loading a model of 40 wants 60 free."""
     load = Loader()
-    monkeypatch.setattr(memory, "free", lambda choice: 100 - 40 * len(load.living))
+    monkeypatch.setattr(memory, "free_and_total", lambda choice: (100 - 40 * len(load.living), 100))
     shelf = shelf_with(load, "a")
     shelf.get("b")
     assert loaded(shelf) == {"a", "b"}

@@ -120,11 +120,13 @@ def connect(
     start: bool = True,
     client: str = "",
     given_up: Callable[[], bool] = never,
+    command: Optional[list[str]] = None,
 ) -> Core:
     """This user's core; started first where none is running, unless `start` is false.
 
     `timeout`: seconds that it may take to start. `client`: who asks, for instance "krita-4711". `given_up` is asked
-    many times a second while the core starts; the core then goes on to start by itself.
+    many times a second while the core starts; the core then goes on to start by itself. `command`: what starts it,
+    without `serve`; where it is left out, it is looked for (start.find_command).
     Raises CoreNotInstalled, CoreFailedToStart, CoreTooOld, GaveUp; CoreLost where none is running and none is wanted.
     """
     core = _running(client)
@@ -134,7 +136,7 @@ def connect(
         raise CoreLost(
             "The LazyDiffusion core is not running. It starts with the first edit.", untouched=True
         )
-    command = find_command()
+    command = command or find_command()
     folder = places.make_private_folder(places.runtime_folder())
     patience = _Patience(timeout, given_up, folder)
     lock = FileLock(folder / places.START_LOCK)

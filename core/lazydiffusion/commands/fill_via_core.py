@@ -15,6 +15,8 @@ from lazydiffusion import events
 from lazydiffusion.client import connect
 from lazydiffusion.client.edit import Edit
 from lazydiffusion.client.errors import EditFailed
+from lazydiffusion.client.start import COMMAND_VARIABLE
+from lazydiffusion.commands.serve import own_command
 from lazydiffusion.engines.base import Fill
 from lazydiffusion.geometry import bounding_box
 from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
@@ -36,7 +38,10 @@ class CoreEdit:
         self._report: dict[str, Any] = {}
         connecting = time.perf_counter()
         client = f"command-line-{os.getpid()}"
-        self._edit: Edit = connect(client=client).submit(_request(canvas, mask, settings, sketch, client))
+        # Who runs this has an installation: it does not depend on what editors were told.
+        command = None if os.environ.get(COMMAND_VARIABLE) else own_command()
+        core = connect(client=client, command=command)
+        self._edit: Edit = core.submit(_request(canvas, mask, settings, sketch, client))
         self._connected_ms = 1000 * (time.perf_counter() - connecting)
 
     def fills(self, progress: Progress) -> Iterator[Fill]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -119,11 +118,15 @@ def stop() -> int:
     return 0
 
 
+def own_command() -> list[str]:
+    """The command of this installation, which need not be on the PATH."""
+    beside = Path(sys.executable).with_name("lazydiffusion" + (".exe" if sys.platform == "win32" else ""))
+    return [str(beside)] if beside.is_file() else [sys.executable, "-m", "lazydiffusion"]
+
+
 def connect_editors() -> None:
     """Write the pointer by which this user's editors find this installation. Raises CannotWrite."""
-    beside = Path(sys.executable).with_name("lazydiffusion" + (".exe" if sys.platform == "win32" else ""))
-    found = str(beside) if beside.is_file() else shutil.which("lazydiffusion")
-    command = [found] if found else [sys.executable, "-m", "lazydiffusion"]
+    command = own_command()
     try:
         path = remember_command(command)
     except OSError as error:

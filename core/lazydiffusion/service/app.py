@@ -267,10 +267,10 @@ def _device(shelf: Shelf) -> schemas.Device | None:
     choice = shelf.choice
     if choice is None:
         return None
+    free, total = memory.free_and_total(choice)
     return schemas.Device(
-        name=choice.name, type=choice.device.type, reason=choice.reason,
-        memory_total=memory.total(choice), memory_free=memory.free(choice),
-    )  # fmt: skip
+        name=choice.name, type=choice.device.type, reason=choice.reason, memory_total=total, memory_free=free
+    )
 
 
 def _picture(data: bytes, as_png: bool, box: list[int], seed: int) -> Response:

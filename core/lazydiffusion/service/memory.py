@@ -10,26 +10,15 @@ if TYPE_CHECKING:
     from lazydiffusion.devices import Choice
 
 
-def free(choice: Choice | None) -> int | None:
-    """Bytes free on the device; None while no device was chosen."""
-    if choice is None:
-        return None
+def free_and_total(choice: Choice) -> tuple[int, int]:
+    """Bytes that are free on the device, and that it has."""
     if choice.device.type == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info(choice.device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def total(choice: Choice | None) -> int | None:
-    """Bytes that the device has; None while no device was chosen."""
-    if choice is None:
-        return None
-    if choice.device.type == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info(choice.device)[1])
-    return int(psutil.virtual_memory().total)
+        free, total = torch.cuda.mem_get_info(choice.device)
+        return int(free), int(total)
+    memory = psutil.virtual_memory()
+    return int(memory.available), int(memory.total)
 
 
 def empty_cache(choice: Choice | None) -> None:

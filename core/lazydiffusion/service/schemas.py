@@ -37,8 +37,8 @@ class Device(BaseModel):
     name: str
     type: str
     reason: str = Field(description="Why this device, in words.")
-    memory_total: int | None = Field(description="Bytes.")
-    memory_free: int | None = Field(description="Bytes.")
+    memory_total: int = Field(description="Bytes.")
+    memory_free: int = Field(description="Bytes.")
 
 
 class Model(BaseModel):

@@ -170,8 +170,8 @@ class Shelf:
     def _make_room(self, model: Model) -> None:
         """Let go of what was used longest ago while too little memory is free."""
         for name in sorted(self._loaded, key=lambda name: self._loaded[name].used):
-            free = memory.free(self.choice)
-            if free is None or free >= NEEDED * model.bytes:
+            assert self.choice is not None
+            if memory.free_and_total(self.choice)[0] >= NEEDED * model.bytes:
                 return
             self.unload(name)
 

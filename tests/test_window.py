@@ -1,0 +1,74 @@
+"""What an editor must read and send of a canvas: found by arithmetic, and always enough."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazydiffusion.window import (
+    Box,
+    choose_window,
+    overview_grid,
+    overview_size,
+    region_needed,
+    region_to_send,
+)
+
+pytestmark = pytest.mark.unit
+
+SIDES = st.integers(16, 16384)
+
+
+@st.composite
+def canvases(draw: st.DrawFn) -> tuple[tuple[int, int], Box]:
+    """A canvas and the bounding box of a mask on it."""
+    width, height = draw(SIDES), draw(SIDES)
+    x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+    return (width, height), Box(x, y, draw(st.integers(1, width - x)), draw(st.integers(1, height - y)))
+
+
+@given(canvases(), st.integers(0, 1024), st.integers(0, 1024))
+def test_a_region_lies_on_the_canvas_and_holds_all_that_the_edit_looks_at(
+    given_: tuple[tuple[int, int], Box], grow: int, feather: int
+) -> None:
+    size, mask = given_
+    region = region_to_send(size, mask, grow, feather)
+    assert Box(0, 0, *size).contains(region)
+    assert region.contains(region_needed(size, mask, grow, feather))
+    window, _ = choose_window(size, mask.enlarged(grow).clip(size))
+    assert region.contains(window.clip(size))
+
+
+def test_of_a_huge_canvas_little_is_sent() -> None:
+    """8192 px a side cost what 1024 do."""
+    areas = []
+    for side in (1024, 8192):
+        region = region_to_send((side, side), Box(side // 2, side // 2, 300, 200), 4, 8)
+        width, height = overview_size((side, side))
+        areas.append(region.w * region.h + width * height)
+    assert areas[0] == areas[1] < 1024**2
+
+
+@given(SIDES, SIDES)
+def test_an_overview_is_small_and_never_larger_than_the_canvas(width: int, height: int) -> None:
+    size = overview_size((width, height))
+    assert 1 <= size[0] <= min(width, 256)
+    assert 1 <= size[1] <= min(height, 256)
+    assert max(overview_grid((width, height))) == 8
+
+
+@given(canvases(), canvases())
+def test_boxes_overlap_and_unite(
+    one: tuple[tuple[int, int], Box], other: tuple[tuple[int, int], Box]
+) -> None:
+    a, b = one[1], other[1]
+    shared, both = a.overlap(b), a.union(b)
+    assert both.contains(a)
+    assert both.contains(b)
+    assert shared == b.overlap(a)
+    if shared.w and shared.h:
+        assert a.contains(shared)
+        assert b.contains(shared)
+    assert a.moved(3, -2).moved(-3, 2) == a
+    assert a.enlarged(5).enlarged(-5) == a
