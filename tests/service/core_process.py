@@ -103,11 +103,11 @@ class CoreProcess:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def end(self) -> int:
+    def end(self, by: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end by a signal; its exit status."""
         assert self._process is not None
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(by)
         return self._process.wait(timeout=20)
 
     def wait(self, seconds: float) -> int:

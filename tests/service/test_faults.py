@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -307,15 +308,19 @@ def test_a_core_that_is_stopped_tells_the_edits_that_were_running(
     assert {path.name for path in process.runtime.iterdir()} <= {places.CORE_LOCK, places.START_LOCK}
 
 
-def test_a_signal_ends_the_core_as_gently(new_process: Callable[..., CoreProcess]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "Ctrl-C"])
+def test_a_signal_ends_the_core_as_gently(
+    new_process: Callable[..., CoreProcess], number: signal.Signals
+) -> None:
     process = new_process()
     core = process.start()
     edit = core.submit(long_request())
     stream = edit.events()
     next(event for event in stream if isinstance(event, Stepped))
     since = time.monotonic()
-    assert process.end() == 0
+    assert process.end(number) == 0
     assert time.monotonic() - since < 6
+    assert "cancelled" not in process.said()
     last = list(stream)[-1]
     assert isinstance(last, Failed)
     assert not (process.runtime / places.RUNTIME_FILE).exists()

@@ -47,7 +47,8 @@ class Options:
 def serve(options: Options, runtime: Runtime) -> None:
     """Run until it is stopped, or idle for too long. Raises BadInput for an address that cannot be used."""
     # uvicorn ends gently on a signal and then raises it again: the files must be removed even so.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
     if options.tcp is not None or not hasattr(socket, "AF_UNIX"):
         listening, address = listen_tcp(options.tcp or "127.0.0.1:0")
