@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -16,6 +17,22 @@ phases = [phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.e
 hypothesis.settings.register_profile("local", deadline=None, phases=phases)
 hypothesis.settings.register_profile("ci", deadline=None, phases=phases, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hosts", "real editors")
+    group.addoption(
+        "--hosts", action="store_true", help="run tests/hosts too: real editors, see `make test-hosts`"
+    )
+    group.addoption(
+        "--host", action="append", metavar="NAME", help="only with this editor; may be given again"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave tests/hosts out unless it is asked for: its tests take root, gigabytes and minutes."""
+    is_hosts = collection_path == Path(__file__).with_name("hosts")
+    return True if is_hosts and not config.getoption("hosts") else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -91,7 +91,8 @@ def _add_core(app: FastAPI, core: Core) -> None:
     def info() -> schemas.Info:
         """What the core is, where it runs, what it can and what it is doing."""
         shelf, waiting = core.shelf, len(core.queue)
-        busy = core.worker.current is not None or waiting > 0
+        current = core.worker.current  # once: the worker changes it meanwhile
+        busy = current is not None or waiting > 0
         loading = shelf.choice is None or not shelf.ready.is_set()
         return schemas.Info(
             protocol=PROTOCOL,
@@ -109,7 +110,9 @@ def _add_core(app: FastAPI, core: Core) -> None:
                 for m in shelf.models()
             ],
             default_model=shelf.default,
-            queue=schemas.Queue(running=core.worker.current is not None, waiting=waiting),
+            queue=schemas.Queue(
+                running=current is not None, waiting=waiting, client=current.client if current is not None else "",
+            ),
             limits=schemas.Limits(),
             history=schemas.HistorySize(
                 folder=str(core.history.folder), bytes=core.history.size, max_bytes=core.history.max_bytes

@@ -56,6 +56,7 @@ class Queue(BaseModel):
 
     running: bool
     waiting: int
+    client: str = Field(description="Whose edit is running, for instance krita-4711; empty where none is.")
 
 
 class Limits(BaseModel):

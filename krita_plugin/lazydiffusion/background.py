@@ -1,0 +1,55 @@
+"""Work in threads of its own, with the outcome back on the GUI thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, Optional
+
+from .qt import QtCore
+
+
+class GuiThread(QtCore.QObject):
+    """Called from any thread, it has the given function called on the thread that made it, in order."""
+
+    _called = QtCore.pyqtSignal(object)
+
+    def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
+        super().__init__(parent)
+        self._called.connect(self._call, QtCore.Qt.ConnectionType.QueuedConnection)
+
+    def __call__(self, function: Callable[[], Any]) -> None:
+        try:
+            self._called.emit(function)
+        except RuntimeError:
+            pass  # Krita is closing and has deleted this object: nobody is there to be told
+
+    def _call(self, function: Callable[[], Any]) -> None:
+        function()
+
+
+class Background(QtCore.QObject):
+    """Runs functions in daemon threads: a core that does not answer must not keep Krita waiting."""
+
+    def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
+        super().__init__(parent)
+        self._gui = GuiThread(self)
+
+    def run(
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        failed: Optional[Callable[[Exception], None]] = None,
+    ) -> None:
+        """Do `work` and then, on the GUI thread, `done(result)` or `failed(exception)`."""
+
+        def body() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                if failed is not None:
+                    told, report = error, failed
+                    self._gui(lambda: report(told))
+                return
+            self._gui(lambda: done(result))
+
+        threading.Thread(target=body, name="lazydiffusion-background", daemon=True).start()

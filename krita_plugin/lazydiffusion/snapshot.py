@@ -1,0 +1,138 @@
+"""What of a document an edit is shown, read in short turns: the region in full, the rest as an overview."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from lazydiffusion.client.errors import CoreError
+from lazydiffusion.client.words import tr
+from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
+from lazydiffusion.window import WINDOW_TOKENS, Box, Size, overview_size, region_to_send
+
+from .document import Document, picture_bytes
+from .qt import QtCore, QtGui
+from .turns import Work
+
+STRIP = 1 << 16
+"""Px that are read at once: a few milliseconds."""
+SAMPLES = 4
+"""Rows of the canvas, evenly spread, whose mean is a row of the overview."""
+
+
+class CannotRead(CoreError):
+    """The document cannot be given to the core; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A request, and what is needed to show what comes of it."""
+
+    document: Document
+    request: EditRequest
+    box: Box
+    """Around the mask."""
+    canvas: QtGui.QImage
+    """The request's region, RGB32. It shares the request's memory."""
+    mask: QtGui.QImage
+    """The request's mask, Alpha8."""
+
+    @property
+    def region(self) -> Box:
+        """What the two pictures show of the canvas."""
+        return self.request.part
+
+
+def snapshot(
+    document: Document,
+    settings: EditSettings,
+    everything: bool = False,
+    sketch_layer: str = "",
+    window_tokens: int = WINDOW_TOKENS,
+) -> Work:
+    """Work whose result is a Snapshot.
+
+    `everything`: fill the whole canvas instead of the selection. `sketch_layer`: a layer's id, or "". `window_tokens`:
+    side of the model's window. Raises CannotRead, BadInput.
+    """
+    size = document.size
+    box = document.whole if everything else document.selection_box()
+    if box.w < 1:
+        raise CannotRead(
+            tr("The selection lies outside of the canvas of %d x %d px. Move it onto the canvas.") % size
+        )
+    region = region_to_send(size, box, settings.grow, settings.feather, window_tokens)
+    canvas, mask = bytearray(4 * region.w * region.h), bytearray(region.w * region.h)
+    for strip in _strips(region):
+        yield
+        _still(document, size)
+        start = (strip.y - region.y) * region.w
+        count = strip.w * strip.h
+        canvas[4 * start : 4 * (start + count)] = picture_bytes(document.projection(strip))
+        mask[start : start + count] = b"\xff" * count if everything else document.selection(strip)
+    overview = None
+    if region != document.whole:
+        small = overview_size(size)
+        overview = ImageData("bgra8", small, (yield from _overview(document, size, small)))
+    sketch = None
+    if sketch_layer:
+        drawn = yield from document.layer_pixels(sketch_layer, region)
+        if drawn is None:
+            raise CannotRead(tr("The sketch's layer is not there any more. Choose another one, or none."))
+        sketch = ImageData("bgra8", (region.w, region.h), drawn)
+    _still(document, size)
+    if mask.count(0) == len(mask):
+        raise CannotRead(tr("Nothing of the selection lies on the canvas. Select what is to be filled."))
+    pixels, levels = bytes(canvas), bytes(mask)
+    request = EditRequest(
+        settings=settings,
+        canvas_size=size,
+        region=region,
+        canvas=ImageData("bgra8", (region.w, region.h), pixels),
+        mask=ImageData("grey8", (region.w, region.h), levels),
+        sketch=sketch,
+        overview=overview,
+    )
+    picture = QtGui.QImage(pixels, region.w, region.h, 4 * region.w, QtGui.QImage.Format.Format_RGB32)
+    alpha = QtGui.QImage(levels, region.w, region.h, region.w, QtGui.QImage.Format.Format_Alpha8)
+    return Snapshot(document, request, box, picture, alpha)
+
+
+def _overview(document: Document, size: Size, small: Size) -> Work:
+    """The whole canvas at the size `small`: BGRA bytes. Each row is the mean of a few of the canvas's rows."""
+    picture = QtGui.QImage(small[0], small[1], QtGui.QImage.Format.Format_RGB32)
+    painter: Optional[QtGui.QPainter] = None
+    for row in range(small[1]):
+        top, bottom = row * size[1] // small[1], max((row + 1) * size[1] // small[1], row * size[1] // small[1] + 1)
+        rows = sorted({top + (2 * k + 1) * (bottom - top) // (2 * SAMPLES) for k in range(SAMPLES)})
+        painter = QtGui.QPainter(picture)
+        try:
+            for count, y in enumerate(rows, 1):
+                _still(document, size)
+                line = document.projection(Box(0, y, size[0], 1)).scaled(
+                    small[0],
+                    1,
+                    QtCore.Qt.AspectRatioMode.IgnoreAspectRatio,
+                    QtCore.Qt.TransformationMode.SmoothTransformation,
+                )
+                painter.setOpacity(1 / count)  # the mean so far, with one more
+                painter.drawImage(0, row, line)
+        finally:
+            painter.end()
+        yield
+    return picture_bytes(picture)
+
+
+def _strips(region: Box) -> list[Box]:
+    rows = max(1, STRIP // region.w)
+    return [
+        Box(region.x, y, region.w, min(rows, region.bottom - y)) for y in range(region.y, region.bottom, rows)
+    ]
+
+
+def _still(document: Document, size: Size) -> None:
+    """Raises CannotRead when the document was closed or resized between two turns."""
+    if not document.is_open:
+        raise CannotRead(tr("The document was closed while it was being read."))
+    if document.size != size:
+        raise CannotRead(tr("The canvas was resized while it was being read. Generate again."))

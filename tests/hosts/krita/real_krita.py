@@ -1,0 +1,302 @@
+"""A real Krita on the tests' display, asked by snippets and worked by mouse and keyboard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.hosts.chroots import Host
+from tests.hosts.display import Display
+
+DRIVER = Path(__file__).with_name("driver")
+LONGEST_SOCKET_PATH = 107
+KRITARC = "[python]\nenable_lazydriver=true\n"
+
+# Where the mouse must go to hit a widget: what a click would not reach is an error, not a click on something else.
+POINT = """
+widget = find(name)
+if not widget.isVisible():
+    raise LookupError(f'The widget "{name}" is not visible.')
+if not widget.isEnabled():
+    raise LookupError(f'The widget "{name}" is disabled: a click would do nothing.')
+inside = QtCore.QPoint(int((widget.width() - 1) * fx), int((widget.height() - 1) * fy))
+there = widget.mapToGlobal(inside)
+hit = QtWidgets.QApplication.widgetAt(there)
+if hit is None or not (hit == widget or widget.isAncestorOf(hit)):
+    over = "nothing" if hit is None else f'{type(hit).__name__} "{hit.objectName()}"'
+    raise LookupError(f'A click on "{name}" at {there.x()}, {there.y()} would hit {over}. Scroll or close what covers it.')
+return there.x(), there.y()
+"""
+
+CLOSE_DOCUMENTS = """
+for document in app.documents():
+    document.setBatchmode(True)
+    document.setModified(False)
+    document.close()
+"""
+
+
+class KritaFailed(Exception):
+    """A snippet raised, Krita ended or did not answer; the message has what it said."""
+
+
+class RealKrita:
+    """One run of Krita.
+
+        krita = RealKrita(host, tmp_path, display, install=put_the_plugin_there)   # does not start it yet
+        krita.start()                                     # until its window is there
+        krita.ask("app.version()")                        # an expression, or statements with return
+        krita.ask("return find(name).text()", name="prompt")    # values become names of the snippet
+        krita.click("generate")                           # a real click on the widget with that objectName
+        krita.type_into("prompt", "a red apple")
+        krita.key("ctrl+z")
+        krita.wait_for("find('apply').isEnabled()", timeout=60)
+        krita.quit()                                      # fails if an exception went uncaught inside Krita
+
+    A snippet runs on the GUI thread and has in scope: `app` (Krita's), `window` (the main window as QWidget, or None),
+    `find(objectName)`, `keep` (a dict that lasts from snippet to snippet), `heartbeat`, the modules `krita`, `QtCore`,
+    `QtGui` and `QtWidgets`, and the values given by name. What it returns must be JSON. `ask` waits for the answer;
+    `later` does not, and is for what opens a modal dialog: Krita goes on answering behind it.
+
+    `folder` becomes Krita's world: `home` in it is HOME and has the same path inside the host and outside, so tests
+    read and write files there; the rest of the machine but for the repository and its Python is not to be seen.
+    `install(home)` is called before the start, when home is there. `profile` is a home to start from: one that a Krita
+    has already used starts in half the time.
+    Process ids inside the host are not the machine's: kill what the plugin started by a snippet, os.kill(pid, 9). All
+    of it ends with Krita.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        folder: Path,
+        display: Display,
+        install: Callable[[Path], object] | None = None,
+        environment: Mapping[str, str] | None = None,
+        profile: Path | None = None,
+    ) -> None:
+        self.host = host
+        self.folder = folder.resolve()
+        self.display = display
+        self.home = self.folder / "home"
+        self.environment = dict(environment or {})
+        self.start_seconds = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket = self.folder / "driver.sock"
+        self._uncaught = self.folder / "uncaught.jsonl"
+        self._log = self.folder / "krita.log"
+        if len(str(self._socket)) > LONGEST_SOCKET_PATH:
+            raise ValueError(
+                f"The path of the socket {self._socket} is too long. Give a folder with a shorter name."
+            )
+        self._prepare_home(profile)
+        if install:
+            install(self.home)
+
+    def start(self, timeout: float = 120) -> RealKrita:
+        """Start Krita with its window at 1590 x 990 px, which is nearly the whole screen."""
+        self._socket.unlink(missing_ok=True)
+        started = time.monotonic()
+        with self._log.open("ab") as log:
+            self._process = self.host.popen(
+                ["krita", "--nosplash"],
+                self._environment(),
+                [self.folder],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = started + timeout
+        while not self._socket.exists():
+            self._check_running()
+            if time.monotonic() > deadline:
+                raise KritaFailed(f"Krita's driver did not answer within {timeout:g} s.{self._evidence()}")
+            time.sleep(0.1)
+        self.wait_for("window is not None and window.isVisible()", deadline - time.monotonic())
+        self.ask("window.setGeometry(0, 0, 1590, 990); window.activateWindow()")
+        self.settle()
+        self.start_seconds = time.monotonic() - started
+        return self
+
+    def ask(self, snippet: str, timeout: float = 30, /, **values: object) -> Any:
+        """Run a snippet and give what it returns. Raises KritaFailed with its traceback, or after `timeout` s."""
+        return self._request("ask", snippet, timeout, values)
+
+    def later(self, snippet: str, /, **values: object) -> None:
+        """Run a snippet without waiting for its end; what it raises counts as uncaught."""
+        self._request("later", snippet, 30, values)
+
+    def wait_for(self, snippet: str, timeout: float = 30, /, **values: object) -> Any:
+        """Run a snippet every 50 ms until what it gives is true; that is the answer."""
+        deadline = time.monotonic() + timeout
+        while not (value := self.ask(snippet, max(30, timeout), **values)):
+            if time.monotonic() > deadline:
+                raise KritaFailed(
+                    f"Not true within {timeout:g} s, but {value!r} at the end:\n{snippet}{self._evidence()}"
+                )
+            time.sleep(0.05)
+        return value
+
+    def click(self, object_name: str, button: int = 1, times: int = 1) -> None:
+        """Click in the middle of a widget. Raises KritaFailed if a click there would not reach it."""
+        self.click_at(object_name, 0.5, 0.5, button, times)
+
+    def click_at(self, object_name: str, fx: float, fy: float, button: int = 1, times: int = 1) -> None:
+        """Click in a widget, at fractions of its width and height."""
+        x, y = self.ask(POINT, name=object_name, fx=fx, fy=fy)
+        self.display.click(x, y, button, times)
+        self.settle()
+
+    def type_into(self, object_name: str, text: str) -> None:
+        """Click on a widget and type. Raises KritaFailed if the click does not give it the keyboard."""
+        self.click(object_name)
+        self.wait_for(
+            "focus = QtWidgets.QApplication.focusWidget(); widget = find(name)\n"
+            "return focus is not None and (focus == widget or widget.isAncestorOf(focus))",
+            5,
+            name=object_name,
+        )
+        self.display.type(text)
+        self.settle()
+
+    def key(self, *keys: str) -> None:
+        """Press keys (ctrl+z, shift+Return) where the keyboard is."""
+        self.display.key(*keys)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give Krita the time to take the events that were sent; what follows from them may take longer."""
+        self._request("settle", "", 30, {})
+
+    def reset_heartbeat(self) -> None:
+        self.ask("heartbeat.reset()")
+
+    def longest_stall_ms(self) -> float:
+        """The longest time since the reset in which the GUI thread did not come back to its event loop."""
+        return float(self.ask("heartbeat.read()")["longest_ms"])
+
+    def grab(self, object_name: str, path: Path) -> Path:
+        """Save what a widget looks like as PNG."""
+        inside = self.folder / "grab.png"  # where Krita can write; `path` need not be
+        if not self.ask("find(name).grab().save(path)", name=object_name, path=str(inside)):
+            raise KritaFailed(f'The widget "{object_name}" could not be saved as {inside}.')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(inside, path)
+        return path
+
+    def screenshot(self, path: Path) -> Path:
+        """Save the whole screen as PNG."""
+        return self.display.screenshot(path)
+
+    def quit(self, timeout: float = 60) -> None:
+        """Close the documents without asking and quit. Raises KritaFailed unless all went well to the end."""
+        self.ask(CLOSE_DOCUMENTS)
+        self.later("app.action('file_quit').trigger()")
+        process = self._running_process()
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            evidence = self._evidence()
+            self.kill()
+            raise KritaFailed(f"Krita did not quit within {timeout:g} s.{evidence}") from None
+        self._process = None
+        if uncaught := self.take_uncaught():
+            raise KritaFailed("Nobody caught this inside Krita:\n" + "\n".join(uncaught))
+        if status:
+            raise KritaFailed(f"Krita ended with status {status}.\n{self.log[-3000:]}")
+
+    def kill(self) -> None:
+        """End Krita and all that it started, at once. Harmless when it has ended."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def take_uncaught(self) -> list[str]:
+        """The tracebacks that nobody caught, in threads too, since the last call; `quit` will not complain of them."""
+        if not self._uncaught.exists():
+            return []
+        lines = self._uncaught.read_text(encoding="utf8").splitlines()
+        self._uncaught.unlink()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What Krita wrote to stdout and stderr."""
+        return self._log.read_text(encoding="utf8", errors="replace") if self._log.exists() else ""
+
+    def _prepare_home(self, profile: Path | None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if profile:
+            shutil.copytree(profile, self.home, symlinks=True)
+        (self.folder / "run").mkdir(mode=0o700, exist_ok=True)
+        plugins = self.home / ".local/share/krita/pykrita"
+        shutil.copytree(DRIVER, plugins, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        settings = self.home / ".config/kritarc"
+        if not settings.exists():
+            settings.parent.mkdir(parents=True, exist_ok=True)
+            settings.write_text(KRITARC)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.home),
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "DISPLAY": self.display.name,
+            "XDG_RUNTIME_DIR": str(self.folder / "run"),
+            "LAZYDRIVER_SOCKET": str(self._socket),
+            "LAZYDRIVER_UNCAUGHT": str(self._uncaught),
+            **self.environment,
+        }
+
+    def _request(self, kind: str, snippet: str, timeout: float, values: Mapping[str, object]) -> Any:
+        request = json.dumps({"kind": kind, "snippet": snippet, "values": values}) + "\n"
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(timeout)
+                connection.connect(str(self._socket))
+                connection.sendall(request.encode())
+                with connection.makefile(encoding="utf8") as stream:
+                    line = stream.readline()
+        except TimeoutError:
+            raise KritaFailed(
+                f"No answer within {timeout:g} s to:\n{snippet or kind}{self._evidence()}"
+            ) from None
+        except OSError as error:
+            self._check_running()
+            raise KritaFailed(f"Krita's driver cannot be reached ({error}).{self._evidence()}") from None
+        if not line:
+            self._check_running()
+            raise KritaFailed(f"Krita gave no answer to:\n{snippet or kind}{self._evidence()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise KritaFailed(answer["error"])
+        return answer["value"]
+
+    def _running_process(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise KritaFailed("Krita is not running: it was not started, or it has quit.")
+        return self._process
+
+    def _check_running(self) -> None:
+        process = self._running_process()
+        try:
+            status = process.wait(1)  # a socket breaks a moment before its process is gone
+        except subprocess.TimeoutExpired:
+            return
+        raise KritaFailed(f"Krita ended with status {status}.\n{self.log[-3000:]}")
+
+    def _evidence(self) -> str:
+        """Where to look after a failure."""
+        picture = self.display.screenshot(self.folder / "failure.png")
+        return f"\nThe screen: {picture}. The end of Krita's log:\n{self.log[-2000:]}"
