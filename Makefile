@@ -13,7 +13,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLE := core/lazydiffusion/assets/sample
 
-.PHONY: help demo test check format train bench bench-service clean
+.PHONY: help demo plugins test check format train bench bench-service clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ demo: .venv/installed ## fill a hole in the sample canvas: demo/before.png, afte
 	cp $(SAMPLE)/canvas.png demo/before.png
 	$(BIN)/lazydiffusion fill $(SAMPLE)/canvas.png --mask $(SAMPLE)/mask.png \
 	    --prompt "$$(cat $(SAMPLE)/prompt.txt)" --out demo/after.png --layer demo/layer.png $(ARGS)
+
+plugins: .venv/installed ## dist/lazydiffusion-krita-VERSION.zip; ARGS="--install krita" puts it into this user's Krita
+	$(BIN)/python build_plugins.py $(ARGS)
 
 test: .venv/installed-dev ## install what the tests need and run them
 	$(BIN)/pytest $(ARGS)
@@ -62,4 +65,4 @@ bench-service: .venv/installed-dev ## time what the resident core adds to an edi
 
 clean: ## remove what these commands made, but for .venv and runs/
 	rm -rf build demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find core tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find core krita_plugin tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -45,3 +45,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not torch.cuda.is_available():
         config.hook.pytest_deselected(items=gpu_items)
         items[:] = [item for item in items if item not in gpu_items]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights that fills in a fraction of a second."""
+    from tests.checkpoint_files import tiny_checkpoint  # imports torch, which takes seconds
+
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")

@@ -1,3 +1,5 @@
 """Generative fill whose cost follows the selection, not the canvas."""
 
-__version__ = "0.1.0"
+from lazydiffusion.version import __version__
+
+__all__ = ["__version__"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any, Callable, Optional
 
@@ -18,10 +19,10 @@ class GuiThread(QtCore.QObject):
         self._called.connect(self._call, QtCore.Qt.ConnectionType.QueuedConnection)
 
     def __call__(self, function: Callable[[], Any]) -> None:
-        try:
+        """Have it called; nothing happens when this object is gone."""
+        # Krita is closing and has deleted it: nobody is there to be told.
+        with contextlib.suppress(RuntimeError):
             self._called.emit(function)
-        except RuntimeError:
-            pass  # Krita is closing and has deleted this object: nobody is there to be told
 
     def _call(self, function: Callable[[], Any]) -> None:
         function()

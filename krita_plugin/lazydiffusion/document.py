@@ -7,6 +7,8 @@ from typing import Any, Optional
 
 from krita import Krita
 
+from lazydiffusion.client.errors import CoreError
+from lazydiffusion.client.words import tr
 from lazydiffusion.window import Box, Size
 
 from .qt import QtCore, QtGui, QtWidgets
@@ -17,6 +19,10 @@ SRGB = ("RGBA", "U8", "sRGB-elle-V2-srgbtrc.icc")
 TILE = 256
 """Side in px of what is written to a layer at once."""
 SKETCHABLE = ("paintlayer", "grouplayer", "vectorlayer", "filllayer", "filelayer", "clonelayer")
+
+
+class DocumentError(CoreError):
+    """A document cannot be read or changed; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,8 @@ class Document:
         pixels = bytearray(4 * box.w * box.h)
         converter = _Converter((node.colorModel(), node.colorDepth(), node.colorProfile()), SRGB)
         try:
-            for tile in _tiles(box):
-                yield
+            for done, tile in _tiles(box):
+                yield done
                 # A group has pixels in its projection only; a hidden paint layer has none there.
                 read = node.pixelData if node.type() == "paintlayer" else node.projectionPixelData
                 raw = converter.converted(bytes(read(tile.x, tile.y, tile.w, tile.h)), (tile.w, tile.h))
@@ -130,25 +136,33 @@ class Document:
         """Work that makes a paint layer of `rgba` (box.w * box.h * 4 bytes, sRGB, straight alpha): one undo step.
 
         It comes above the active layer, and out of groups that are hidden or locked: there it could not be seen, or
-        not be touched.
+        not be touched. Raises DocumentError when the document is closed meanwhile.
         """
         node = self._doc.createNode(name, "paintlayer")
         picture = QtGui.QImage(rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888)
         space = (node.colorModel(), node.colorDepth(), node.colorProfile())
         converter = _Converter(SRGB, space)
         try:
-            for tile in _tiles(box):
-                yield
+            for done, tile in _tiles(box):
+                yield done
+                self._check_open()
                 part = picture.copy(tile.x - box.x, tile.y - box.y, tile.w, tile.h)
                 bgra = picture_bytes(part.convertToFormat(QtGui.QImage.Format.Format_ARGB32))
                 # Before the layer is in the document: pixels that are there when it is added are part of that step.
                 node.setPixelData(converter.converted(bgra, (tile.w, tile.h)), tile.x, tile.y, tile.w, tile.h)
         finally:
             converter.close()
-        yield
+        yield 1.0
+        self._check_open()
         parent, above = self._place()
         parent.addChildNode(node, above)
         return None
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise DocumentError(
+                tr("The document was closed before the layer was made. The fill is in the history.")
+            )
 
     def _place(self) -> tuple[Any, Any]:
         """(parent, the node that a new layer is put above)."""
@@ -237,12 +251,14 @@ def picture_bytes(picture: QtGui.QImage) -> bytes:
     return bytes(bits)
 
 
-def _tiles(box: Box) -> list[Box]:
-    return [
+def _tiles(box: Box) -> list[tuple[float, Box]]:
+    """The parts of a box, each with the share of them that comes before it."""
+    parts = [
         Box(x, y, min(TILE, box.right - x), min(TILE, box.bottom - y))
         for y in range(box.y, box.bottom, TILE)
         for x in range(box.x, box.right, TILE)
     ]
+    return [(count / len(parts), part) for count, part in enumerate(parts)]
 
 
 class _Converter:

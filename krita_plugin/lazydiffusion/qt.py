@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-# What Krita itself has loaded decides. Where both are installed, the other one would bring a second Qt into the process.
+# What Krita itself has loaded decides: where both are installed, the other one would bring a second Qt.
 if "PyQt5.QtCore" in sys.modules:
     from PyQt5 import QtCore, QtGui, QtWidgets
 else:

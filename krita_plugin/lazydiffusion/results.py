@@ -16,6 +16,11 @@ from .snapshot import Snapshot
 
 THUMBNAIL = 84
 """Side of a thumbnail, px: three stand side by side in a docker of 300 px."""
+CELL = THUMBNAIL + 6
+MOST_ROWS = 3
+"""Rows of thumbnails that show at once."""
+MOST_BYTES = 1 << 29
+"""Of the fills that the docker holds."""
 SURROUNDINGS = 0.15
 """How much of the canvas a thumbnail shows around the fill, as a share of the fill's longer side."""
 
@@ -33,6 +38,8 @@ class Result:
     thumbnail: QtGui.QPixmap
     notice: str = ""
     """Why it could not be saved, if it could not."""
+    applied: bool = False
+    """Whether a layer was made of it."""
 
     @property
     def box(self) -> Box:
@@ -47,9 +54,7 @@ class Result:
     def picture(self) -> QtGui.QImage:
         """Its pixels, sRGB with straight alpha. The picture shares the fill's memory: keep the result as long."""
         box = self.fill.box
-        return QtGui.QImage(
-            self.fill.rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888
-        )
+        return QtGui.QImage(self.fill.rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888)
 
 
 def thumbnail(fill: FillPixels, snapshot: Optional[Snapshot], ratio: float = 1.0) -> QtGui.QPixmap:
@@ -94,7 +99,7 @@ def shrunk(picture: QtGui.QImage, width: int) -> QtGui.QImage:
 
 
 class ResultList(QtWidgets.QListWidget):
-    """Thumbnails in a grid; one is chosen at most."""
+    """Thumbnails in a grid; one is chosen at most. A click on the chosen one chooses none."""
 
     chosen = QtCore.pyqtSignal(object)
     """A Result, or None."""
@@ -106,13 +111,19 @@ class ResultList(QtWidgets.QListWidget):
         self.setResizeMode(QtWidgets.QListView.ResizeMode.Adjust)
         self.setMovement(QtWidgets.QListView.Movement.Static)
         self.setSelectionMode(QtWidgets.QAbstractItemView.SelectionMode.SingleSelection)
-        self.setIconSize(QtCore.QSize(THUMBNAIL, THUMBNAIL))
-        self.setGridSize(QtCore.QSize(THUMBNAIL + 6, THUMBNAIL + 6))
+        self.setGridSize(QtCore.QSize(CELL, CELL))
+        self.setItemDelegate(_ThumbnailDelegate(self))
         self.setUniformItemSizes(True)
         self.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        # Or Qt would choose the first one by itself; the buttons below have the keyboard.
+        self.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         self.setAccessibleName(tr("Results"))
         self._results: list[Result] = []
-        self.currentRowChanged.connect(lambda row: self.chosen.emit(self.current))
+        self._told: Optional[Result] = None
+        self._pressed: Optional[Result] = None
+        self.currentRowChanged.connect(lambda row: self._tell())
+        self.itemClicked.connect(lambda item: self._clicked())
+        self._fit()
 
     @property
     def results(self) -> list[Result]:
@@ -125,35 +136,102 @@ class ResultList(QtWidgets.QListWidget):
         row = self.currentRow()
         return self._results[row] if 0 <= row < len(self._results) else None
 
-    def add(self, result: Result) -> None:
-        """Put one at the end; the first of all is chosen at once."""
-        item = QtWidgets.QListWidgetItem(QtGui.QIcon(result.thumbnail), "")
-        item.setToolTip("%s\n%s" % (result.layer_name, tr("Click: show it on the canvas. Double-click: apply.")))
-        item.setSizeHint(QtCore.QSize(THUMBNAIL + 6, THUMBNAIL + 6))
+    def add(self, result: Result, choose: bool) -> None:
+        """Put one at the end. Where memory gets too full, the oldest go: they are in the history."""
+        item = QtWidgets.QListWidgetItem()
+        item.setData(QtCore.Qt.ItemDataRole.UserRole, result)
+        item.setToolTip("%s\n%s" % (result.layer_name, tr("Click: show it on the canvas, or hide it")))
+        item.setSizeHint(QtCore.QSize(CELL, CELL))
         self._results.append(result)
         self.addItem(item)
-        if self.currentRow() < 0:
-            self.setCurrentRow(len(self._results) - 1)
+        if choose:
+            self.choose(result)
+        while len(self._results) > 1 and sum(len(it.fill.rgba) for it in self._results) > MOST_BYTES:
+            self.remove(self._results[0])
+        self._fit()
+        self.scrollToItem(item)
 
-    def choose(self, result: Result) -> None:
-        """Make one the current one."""
-        self.setCurrentRow(self._results.index(result))
+    def choose(self, result: Optional[Result]) -> None:
+        """Make one the chosen one, or none."""
+        self.setCurrentRow(-1 if result is None else self._results.index(result))
 
     def step(self, by: int) -> None:
         """Choose the next (1) or the previous (-1), round and round."""
         if self._results:
-            self.setCurrentRow((max(0, self.currentRow()) + by) % len(self._results))
+            row = self.currentRow()
+            self.setCurrentRow((row + by if row >= 0 else min(by, 0)) % len(self._results))
 
     def remove(self, result: Result) -> None:
-        """Take one out; its neighbour is chosen."""
-        row = self._results.index(result)
+        """Take one out; if it was the chosen one, its neighbour is."""
+        row, current = self._results.index(result), self.current
+        was = self.blockSignals(True)  # while rows and results do not agree
         del self._results[row]
         self.takeItem(row)
-        # Taking an item out emits its signal before the list of results and the rows agree again.
-        self.chosen.emit(self.current)
+        if current is not None and current is not result:
+            self.choose(current)
+        elif current is result:
+            self.setCurrentRow(min(row, len(self._results) - 1))
+        self.blockSignals(was)
+        self._fit()
+        self._tell()
 
-    def discard_all(self) -> None:
-        """Empty the list."""
-        self._results.clear()
-        self.clear()
-        self.chosen.emit(None)
+    def mark_applied(self, result: Result) -> None:
+        """Show that a layer was made of it."""
+        result.applied = True
+        self.viewport().update()
+
+    def mousePressEvent(self, event: QtGui.QMouseEvent) -> None:
+        """Remember what was chosen before."""
+        self._pressed = self.current
+        super().mousePressEvent(event)
+
+    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:
+        """Another width takes another number of rows."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _clicked(self) -> None:
+        if self._pressed is not None and self._pressed is self.current:
+            self.choose(None)
+
+    def _tell(self) -> None:
+        if self.current is not self._told:
+            self._told = self.current
+            self.chosen.emit(self.current)
+
+    def _fit(self) -> None:
+        """Be as high as the thumbnails need, up to three rows."""
+        columns = max(1, (self.width() - 2 * self.frameWidth()) // CELL)
+        rows = min(MOST_ROWS, max(1, -(-len(self._results) // columns)))
+        self.setFixedHeight(rows * CELL + 2 * self.frameWidth() + 4)
+
+
+class _ThumbnailDelegate(QtWidgets.QStyledItemDelegate):
+    """Draws a thumbnail in the middle of its cell, framed when it is chosen, ticked when it was applied."""
+
+    def paint(
+        self, painter: QtGui.QPainter, option: QtWidgets.QStyleOptionViewItem, index: QtCore.QModelIndex
+    ) -> None:
+        """Qt's own hook."""
+        result: Result = index.data(QtCore.Qt.ItemDataRole.UserRole)
+        size = QtCore.QSizeF(result.thumbnail.size()) / result.thumbnail.devicePixelRatio()
+        cell = QtCore.QRectF(option.rect)
+        shown = QtCore.QRectF(QtCore.QPointF(0, 0), size)
+        shown.moveCenter(cell.center())
+        painter.save()
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        painter.drawPixmap(shown.topLeft(), result.thumbnail)
+        if option.state & QtWidgets.QStyle.StateFlag.State_Selected:
+            painter.setPen(QtGui.QPen(option.palette.color(QtGui.QPalette.ColorRole.Highlight), 3))
+            painter.drawRect(shown.adjusted(-1, -1, 1, 1))
+        if result.applied:
+            badge = QtCore.QRectF(shown.right() - 18, shown.bottom() - 18, 16, 16)
+            painter.setPen(QtGui.QPen(QtGui.QColor("white"), 1.5))
+            painter.setBrush(QtGui.QColor("#2e8b57"))
+            painter.drawEllipse(badge)
+            painter.drawPolyline(
+                QtGui.QPolygonF(
+                    [badge.topLeft() + QtCore.QPointF(*at) for at in ((4.5, 8.5), (7, 11), (11.5, 5.5))]
+                )
+            )
+        painter.restore()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from lazydiffusion.client.errors import CoreError
 from lazydiffusion.client.words import tr
 from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
 from lazydiffusion.window import WINDOW_TOKENS, Box, Size, overview_size, region_to_send
 
-from .document import Document, picture_bytes
+from .document import Document, DocumentError, picture_bytes
 from .qt import QtCore, QtGui
 from .turns import Work
 
@@ -20,20 +19,16 @@ SAMPLES = 4
 """Rows of the canvas, evenly spread, whose mean is a row of the overview."""
 
 
-class CannotRead(CoreError):
-    """The document cannot be given to the core; the message says why, and what to do."""
-
-
 @dataclass(frozen=True)
 class Snapshot:
-    """A request, and what is needed to show what comes of it."""
+    """A request, and what is needed to show what comes of it. The request's canvas lives as long as the snapshot."""
 
     document: Document
     request: EditRequest
     box: Box
     """Around the mask."""
     canvas: QtGui.QImage
-    """The request's region, RGB32. It shares the request's memory."""
+    """The request's region, RGB32."""
     mask: QtGui.QImage
     """The request's mask, Alpha8."""
 
@@ -53,22 +48,22 @@ def snapshot(
     """Work whose result is a Snapshot.
 
     `everything`: fill the whole canvas instead of the selection. `sketch_layer`: a layer's id, or "". `window_tokens`:
-    side of the model's window. Raises CannotRead, BadInput.
+    side of the model's window. Raises DocumentError, BadInput.
     """
     size = document.size
     box = document.whole if everything else document.selection_box()
     if box.w < 1:
-        raise CannotRead(
+        raise DocumentError(
             tr("The selection lies outside of the canvas of %d x %d px. Move it onto the canvas.") % size
         )
     region = region_to_send(size, box, settings.grow, settings.feather, window_tokens)
-    canvas, mask = bytearray(4 * region.w * region.h), bytearray(region.w * region.h)
+    canvas = QtGui.QImage(region.w, region.h, QtGui.QImage.Format.Format_RGB32)
+    mask = bytearray(region.w * region.h)
     for strip in _strips(region):
-        yield
+        yield (strip.y - region.y) / region.h
         _still(document, size)
-        start = (strip.y - region.y) * region.w
-        count = strip.w * strip.h
-        canvas[4 * start : 4 * (start + count)] = picture_bytes(document.projection(strip))
+        _draw(canvas, strip.y - region.y, document.projection(strip))
+        start, count = (strip.y - region.y) * region.w, strip.w * strip.h
         mask[start : start + count] = b"\xff" * count if everything else document.selection(strip)
     overview = None
     if region != document.whole:
@@ -78,24 +73,37 @@ def snapshot(
     if sketch_layer:
         drawn = yield from document.layer_pixels(sketch_layer, region)
         if drawn is None:
-            raise CannotRead(tr("The sketch's layer is not there any more. Choose another one, or none."))
+            raise DocumentError(tr("The sketch's layer is not there any more. Choose another one, or none."))
         sketch = ImageData("bgra8", (region.w, region.h), drawn)
     _still(document, size)
     if mask.count(0) == len(mask):
-        raise CannotRead(tr("Nothing of the selection lies on the canvas. Select what is to be filled."))
-    pixels, levels = bytes(canvas), bytes(mask)
+        raise DocumentError(tr("Nothing of the selection lies on the canvas. Select what is to be filled."))
+    levels = bytes(mask)
     request = EditRequest(
         settings=settings,
         canvas_size=size,
         region=region,
-        canvas=ImageData("bgra8", (region.w, region.h), pixels),
+        canvas=ImageData("bgra8", (region.w, region.h), _memory(canvas)),
         mask=ImageData("grey8", (region.w, region.h), levels),
         sketch=sketch,
         overview=overview,
     )
-    picture = QtGui.QImage(pixels, region.w, region.h, 4 * region.w, QtGui.QImage.Format.Format_RGB32)
     alpha = QtGui.QImage(levels, region.w, region.h, region.w, QtGui.QImage.Format.Format_Alpha8)
-    return Snapshot(document, request, box, picture, alpha)
+    return Snapshot(document, request, box, canvas, alpha)
+
+
+def _draw(picture: QtGui.QImage, y: int, strip: QtGui.QImage) -> None:
+    painter = QtGui.QPainter(picture)
+    painter.setCompositionMode(QtGui.QPainter.CompositionMode.CompositionMode_Source)
+    painter.drawImage(0, y, strip)
+    painter.end()
+
+
+def _memory(picture: QtGui.QImage) -> memoryview:
+    """The picture's own memory, valid as long as the picture: of a huge canvas a copy would take too long."""
+    bits = picture.constBits()
+    bits.setsize(picture.sizeInBytes())
+    return memoryview(bits)
 
 
 def _overview(document: Document, size: Size, small: Size) -> Work:
@@ -103,7 +111,10 @@ def _overview(document: Document, size: Size, small: Size) -> Work:
     picture = QtGui.QImage(small[0], small[1], QtGui.QImage.Format.Format_RGB32)
     painter: Optional[QtGui.QPainter] = None
     for row in range(small[1]):
-        top, bottom = row * size[1] // small[1], max((row + 1) * size[1] // small[1], row * size[1] // small[1] + 1)
+        top, bottom = (
+            row * size[1] // small[1],
+            max((row + 1) * size[1] // small[1], row * size[1] // small[1] + 1),
+        )
         rows = sorted({top + (2 * k + 1) * (bottom - top) // (2 * SAMPLES) for k in range(SAMPLES)})
         painter = QtGui.QPainter(picture)
         try:
@@ -119,7 +130,7 @@ def _overview(document: Document, size: Size, small: Size) -> Work:
                 painter.drawImage(0, row, line)
         finally:
             painter.end()
-        yield
+        yield (row + 1) / small[1]
     return picture_bytes(picture)
 
 
@@ -131,8 +142,8 @@ def _strips(region: Box) -> list[Box]:
 
 
 def _still(document: Document, size: Size) -> None:
-    """Raises CannotRead when the document was closed or resized between two turns."""
+    """Raises DocumentError when the document was closed or resized between two turns."""
     if not document.is_open:
-        raise CannotRead(tr("The document was closed while it was being read."))
+        raise DocumentError(tr("The document was closed while it was being read."))
     if document.size != size:
-        raise CannotRead(tr("The canvas was resized while it was being read. Generate again."))
+        raise DocumentError(tr("The canvas was resized while it was being read. Generate again."))

@@ -11,8 +11,9 @@ from .qt import QtCore
 BUDGET = 0.012
 """Seconds that a turn takes at most, but for its last piece of work."""
 
-Work = Generator[None, None, Any]
-"""Does a small piece of work up to each yield (some milliseconds); what it returns is the result."""
+Work = Generator[float, None, Any]
+"""Does a small piece of work up to each yield (some milliseconds). It yields the share that is done, 0..1; what it
+returns is the result."""
 
 
 class Turns(QtCore.QObject):
@@ -23,11 +24,13 @@ class Turns(QtCore.QObject):
         work: Work,
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
+        progressed: Optional[Callable[[float], None]] = None,
         parent: Optional[QtCore.QObject] = None,
     ) -> None:
+        """`progressed(share)` is called after each turn but the last."""
         super().__init__(parent)
         self._work: Optional[Work] = work
-        self._done, self._failed = done, failed
+        self._done, self._failed, self._progressed = done, failed, progressed
         self._timer = QtCore.QTimer(self)
         self._timer.setInterval(0)
         self._timer.timeout.connect(self._turn)
@@ -47,15 +50,19 @@ class Turns(QtCore.QObject):
 
     def _turn(self) -> None:
         end = time.perf_counter() + BUDGET
+        share = 0.0
         try:
             while self._work is not None and time.perf_counter() < end:
-                next(self._work)
+                share = next(self._work)
         except StopIteration as finished:
             self._end()
             self._done(finished.value)
         except Exception as error:
             self._end()
             self._failed(error)
+        else:
+            if self._work is not None and self._progressed is not None:
+                self._progressed(share)
 
     def _end(self) -> None:
         self._work = None

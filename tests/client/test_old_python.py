@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import build_plugins
 import pytest
 
 import lazydiffusion
@@ -14,7 +15,6 @@ from lazydiffusion.client import places
 
 pytestmark = pytest.mark.integration
 
-CARRIED = ("__init__.py", "errors.py", "events.py", "protocol.py", "window.py", "client")
 SCRIPT = """
 import pkgutil, sys
 import lazydiffusion.client, lazydiffusion.events
@@ -45,23 +45,12 @@ except CoreLost as error:
 """
 
 
-def old_pythons() -> list[str]:
-    """Python 3.9, wherever it may be; a name of it that does not run is none."""
-    found = [shutil.which("python3.9") or ""]
-    found += [str(path) for path in sorted(Path("~/.pyenv/versions").expanduser().glob("3.9*/bin/python"))]
-    return [
-        python
-        for python in found
-        if python and subprocess.run([python, "--version"], capture_output=True).returncode == 0
-    ]
-
-
 def test_python_3_9_needs_nothing_else(tmp_path: Path) -> None:
-    pythons = old_pythons()
-    if not pythons:
+    python = build_plugins.old_python()
+    if python is None:
         pytest.skip("there is no Python 3.9 here; its syntax is checked by tests/test_project.py")
     package = Path(lazydiffusion.__file__).parent
-    for name in CARRIED:
+    for name in ("__init__.py", *build_plugins.CARRIED):
         source, target = package / name, tmp_path / "carried" / "lazydiffusion" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
@@ -75,10 +64,9 @@ def test_python_3_9_needs_nothing_else(tmp_path: Path) -> None:
         places.RUNTIME_VARIABLE: str(tmp_path / "run"),
         **({"SYSTEMROOT": os.environ["SYSTEMROOT"]} if "SYSTEMROOT" in os.environ else {}),
     }
-    for python in pythons:
-        ran = subprocess.run(
-            [python, "-s", "-W", "error", "-c", SCRIPT],
-            env=environment, capture_output=True, text=True,
-        )  # fmt: skip
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stdout.startswith("(3, 9) The LazyDiffusion core is not running.")
+    ran = subprocess.run(
+        [python, "-s", "-W", "error", "-c", SCRIPT],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("(3, 9) The LazyDiffusion core is not running.")

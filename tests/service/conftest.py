@@ -1,4 +1,4 @@
-"""A tiny model for all, and real cores: one for the tests that leave it as it was, and fresh ones."""
+"""Real cores with a tiny model: one for the tests that leave it as it was, and fresh ones."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.checkpoint_files import tiny_checkpoint
-from tests.service.core_process import MODEL, CoreProcess
+from tests.service.core_process import CoreProcess
 
 from lazydiffusion.client.core import Core
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("models") / MODEL)
 
 
 @pytest.fixture(scope="session")

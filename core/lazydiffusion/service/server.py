@@ -105,6 +105,8 @@ class _Process:
         """End when idle; and when ending, first end the edits, so that their clients are told why."""
         while not self.server.should_exit:
             await asyncio.sleep(0.05)
+            if not self.core.shelf.ready.is_set():
+                self.activity.touch()  # whoever started it waits for that
             limit = self.options.idle_timeout
             if limit and self.activity.idle_for() >= limit and not self.core.jobs.running():
                 LOG.info("Nobody has used the core for %.0f s: it ends.", limit)
@@ -120,8 +122,12 @@ class _Process:
             job.publish(STOPPED)
 
 
+WATCHING = ("/v1/health", "/v1/info")
+"""What is asked only to see how the core is: an open editor does so all day, and must not keep the memory taken."""
+
+
 class _Activity:
-    """Knows for how long nobody has asked for anything. Whether the core is healthy is no use of it."""
+    """Knows for how long nobody has asked for anything but how the core is."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -129,7 +135,7 @@ class _Activity:
         self._last = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/v1/health":
+        if scope["type"] == "http" and scope["path"] in WATCHING:
             await self.app(scope, receive, send)
             return
         self._open += 1
@@ -137,7 +143,11 @@ class _Activity:
             await self.app(scope, receive, send)
         finally:
             self._open -= 1
-            self._last = time.monotonic()
+            self.touch()
+
+    def touch(self) -> None:
+        """Count this moment as use."""
+        self._last = time.monotonic()
 
     def idle_for(self) -> float:
         """Seconds; 0 while a request is open."""

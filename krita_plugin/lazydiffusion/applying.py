@@ -1,0 +1,96 @@
+"""Making a layer of a result, in short turns."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from lazydiffusion.client.words import tr
+
+from .document import Document, DocumentError
+from .qt import QtCore
+from .results import Result
+from .turns import Turns
+
+
+class Applying(QtCore.QObject):
+    """Makes one layer at a time: one undo step of its document."""
+
+    changed = QtCore.pyqtSignal()
+    """`busy`, `text` or `share` changed."""
+    applied = QtCore.pyqtSignal(object, str)
+    """A Result whose layer is there, and what the artist should know about it (or "")."""
+    failed = QtCore.pyqtSignal(str)
+
+    def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
+        super().__init__(parent)
+        self._turns: Optional[Turns] = None
+        self.text = ""
+        """What it is doing; empty when nothing is."""
+        self.share: Optional[float] = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a layer is being made."""
+        return self._turns is not None
+
+    def start(self, document: Document, result: Result) -> None:
+        """Begin, and return at once; nothing happens while another layer is being made."""
+        if self.busy:
+            return
+        try:
+            notice = fits(document, result)
+        except DocumentError as error:
+            self.failed.emit(str(error))
+            return
+        self._turns = Turns(
+            document.add_layer(result.layer_name, result.box, result.fill.rgba),
+            done=lambda nothing: self._done(result, notice),
+            failed=self._failed,
+            progressed=self._progressed,
+            parent=self,
+        )
+
+    def stop(self) -> None:
+        """Let it be; no half layer stays."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.stop()
+            turns.deleteLater()
+        self.text, self.share = "", None
+
+    def _progressed(self, share: float) -> None:
+        self.text, self.share = tr("Making the layer…"), share
+        self.changed.emit()
+
+    def _done(self, result: Result, notice: str) -> None:
+        self.stop()
+        self.applied.emit(result, notice)
+        self.changed.emit()
+
+    def _failed(self, error: Exception) -> None:
+        self.stop()
+        self.failed.emit(str(error))
+        self.changed.emit()
+
+
+def fits(document: Document, result: Result) -> str:
+    """What the artist should know about where the layer lies, or "".
+
+    Raises DocumentError where nothing of it would show.
+    """
+    size, made_for = document.size, result.canvas_size
+    shown = result.box.overlap(document.whole)
+    if shown.w < 1 or shown.h < 1:
+        raise DocumentError(
+            tr(
+                "The fill was made for a canvas of %d x %d px and lies outside of this one of %d x %d px. Open a "
+                "picture of that size."
+            )
+            % (*made_for, *size)
+        )
+    if size != made_for:
+        return tr(
+            "The canvas was %d x %d px when the fill was made and is %d x %d px now. The layer lies at its old place; "
+            "move it if need be."
+        ) % (*made_for, *size)
+    return ""

@@ -1,0 +1,83 @@
+"""LazyDiffusion's place in Krita's windows: a docker in each, and actions with shortcuts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from krita import DockWidget, DockWidgetFactory, DockWidgetFactoryBase, Extension, Krita
+
+from lazydiffusion.client.words import tr
+
+from .panel import Panel
+from .qt import QtCore
+
+NAME = "lazydiffusion"
+
+ACTIONS = ("generate", "cancel", "apply", "next", "previous")
+"""Krita takes their default shortcuts from lazydiffusion.action; their ids there begin with NAME and "_"."""
+
+
+class LazyDiffusionDocker(DockWidget):
+    """The docker of one window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWindowTitle(tr("LazyDiffusion"))
+        self.panel = Panel()
+        self.setWidget(self.panel)
+
+    def canvasChanged(self, canvas: Any) -> None:
+        """Krita tells that another view is shown; not yet, however, what the window's active one is."""
+        QtCore.QTimer.singleShot(0, self.panel.canvas_changed)
+
+
+class LazyDiffusionActions(Extension):
+    """The actions of each window."""
+
+    def setup(self) -> None:
+        """Krita asks for nothing here."""
+
+    def createActions(self, window: Any) -> None:
+        """Make them for a new window."""
+        for name, text in action_texts().items():
+            action = window.createAction("%s_%s" % (NAME, name), text, "tools/scripts")
+            action.triggered.connect(lambda checked=False, name=name: trigger(window, name))
+        window.windowClosed.connect(lambda: trigger(window, "close_down"))
+
+
+def action_texts() -> dict[str, str]:
+    """What each action is called, in the order of the menu."""
+    texts = (
+        tr("LazyDiffusion: Generate"),
+        tr("LazyDiffusion: Cancel"),
+        tr("LazyDiffusion: Apply the result"),
+        tr("LazyDiffusion: Next result"),
+        tr("LazyDiffusion: Previous result"),
+    )
+    return dict(zip(ACTIONS, texts))
+
+
+def trigger(window: Any, name: str) -> None:
+    """Do what an action means, or close down, in the docker of a window."""
+    panel = window.qwindow().findChild(Panel, "lazyPanel")
+    if panel is None:
+        return
+    {
+        "generate": panel.generate,
+        "cancel": panel.cancel,
+        "apply": panel.apply,
+        "next": lambda: panel.step(1),
+        "previous": lambda: panel.step(-1),
+        "close_down": panel.close_down,
+    }[name]()
+
+
+def register() -> None:
+    """Give Krita the docker and the actions."""
+    krita = Krita.instance()
+    positions = getattr(
+        DockWidgetFactoryBase, "DockPosition", DockWidgetFactoryBase
+    )  # an enum of its own in Krita 6
+    place = getattr(positions, "DockRight", None) or DockWidgetFactoryBase.DockRight
+    krita.addDockWidgetFactory(DockWidgetFactory(NAME, place, LazyDiffusionDocker))
+    krita.addExtension(LazyDiffusionActions(krita))

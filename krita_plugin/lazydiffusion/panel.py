@@ -1,0 +1,406 @@
+"""What the docker holds, and what its buttons do."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from lazydiffusion.client import State
+from lazydiffusion.client.modes import Mode
+from lazydiffusion.client.words import mode_name, tr
+from lazydiffusion.errors import LazyDiffusionError
+from lazydiffusion.protocol import EditSettings
+from lazydiffusion.window import WINDOW_TOKENS
+
+from .applying import Applying
+from .core_watch import CoreWatch
+from .document import CanvasView, Document, Layer, active_document, window_of
+from .history import HistoryView
+from .preferences import Preferences
+from .preview import Preview
+from .qt import QtCore, QtGui, QtWidgets
+from .results import Result, ResultList
+from .session import EditSession, LivePreview
+from .settings_form import SettingsForm
+from .widgets import Fold, Notice, PromptEdit, tool_button
+
+Qt = QtCore.Qt
+
+SAVE_AFTER = 700
+"""Milliseconds after the last change of a field until the preferences are saved."""
+DOT = {"ready": "#4caf50", "busy": "#e0a030", "problem": "#d04545", "": "#888888"}
+"""Colours of the core's state: readable on light and dark grounds."""
+
+
+class Panel(QtWidgets.QWidget):
+    """Everything of the docker of one window."""
+
+    def __init__(self, parent: Optional[QtWidgets.QWidget] = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("lazyPanel")
+        self.preferences = Preferences.load()
+        self.session = EditSession(self)
+        self.watch = CoreWatch(self)
+        self.preview = Preview(self)
+        self.applying = Applying(self)
+        self._started = QtCore.QElapsedTimer()
+        self._first = True
+        """Whether the running edit has no result yet."""
+        self._saving = QtCore.QTimer(self)
+        self._saving.setSingleShot(True)
+        self._saving.setInterval(SAVE_AFTER)
+        self._saving.timeout.connect(lambda: self.preferences.save())
+        self._make()
+        self._fill_in()
+        self._connect()
+        self._show_edit()
+
+    # What actions and buttons do.
+
+    def generate(self, everything: bool = False) -> None:
+        """Begin an edit of the picture in this window; what is missing is said in the notice."""
+        if self.session.busy:
+            return
+        document = active_document(self)
+        if document is None:
+            self.notice.error(tr("No picture is open. Open one, and select what is to be filled."))
+            return
+        if not everything and not document.has_selection:
+            self.notice.ask(
+                tr("Nothing is selected. Select what is to be filled, or fill the whole canvas."),
+                tr("Fill the whole canvas"),
+                lambda: self.generate(everything=True),
+            )
+            return
+        if not self.preferences.seed_locked:
+            self.settings.throw_dice()
+        self._edited()
+        try:
+            settings = self.preferences.edit_settings()
+            self.session.start(
+                document,
+                self.preferences.edit_mode,
+                settings,
+                everything,
+                self.settings.sketch.layer,
+                self.watch.window_tokens(settings.model, WINDOW_TOKENS),
+                self.devicePixelRatioF(),
+            )
+        except LazyDiffusionError as error:
+            self.notice.error(str(error))
+            return
+        self.preferences.save()
+        self.notice.clear()
+        self.results.choose(None)
+        self._first = True
+        self._started.start()
+
+    def cancel(self) -> None:
+        """End the running edit; its finished results stay."""
+        self.session.cancel()
+
+    def apply(self) -> None:
+        """Make the chosen result a layer."""
+        result = self.results.current
+        if result is not None:
+            self._apply(result)
+
+    def discard(self) -> None:
+        """Take the chosen result off the list; the picture was never touched, and the history keeps the fill."""
+        result = self.results.current
+        if result is not None:
+            self.results.remove(result)
+
+    def step(self, by: int) -> None:
+        """Choose the next (1) or the previous (-1) result."""
+        self.results.step(by)
+
+    def use_settings(self, settings: EditSettings) -> None:
+        """Take the fields of an earlier edit."""
+        self.preferences.take(settings)
+        self._fill_in()
+        self.preferences.save()
+
+    def canvas_changed(self) -> None:
+        """The window shows another picture, or none."""
+        self.settings.sketch.refill()
+        self._show_chosen(self.results.current)
+
+    def close_down(self) -> None:
+        """The window is closing."""
+        self.watch.watch(False)
+        self.preview.hide()
+        self.session.close()
+        self.applying.stop()
+        self._save_now()
+
+    # How it looks.
+
+    def _make(self) -> None:
+        self.modes = QtWidgets.QButtonGroup(self)
+        mode_row = QtWidgets.QHBoxLayout()
+        mode_row.setSpacing(2)
+        for number, mode in enumerate(Mode):
+            button = QtWidgets.QPushButton(mode_name(mode))
+            button.setObjectName("lazyMode%s" % mode.value.capitalize())
+            button.setCheckable(True)
+            button.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
+            self.modes.addButton(button, number)
+            mode_row.addWidget(button, 4 if mode is Mode.ADD else 3)
+        self.prompt = PromptEdit(3)
+        self.prompt.setObjectName("lazyPrompt")
+        self.prompt.setAccessibleName(tr("Prompt"))
+        self.negative = PromptEdit(2)
+        self.negative.setObjectName("lazyNegative")
+        self.negative.setPlaceholderText(tr("What to keep away from"))
+        self.negative_fold = Fold(tr("Negative prompt"), self.negative, "lazyNegativeFold")
+        self.settings = SettingsForm(self._layers)
+        self.settings_fold = Fold(tr("Settings"), self.settings, "lazySettingsFold")
+        self.go = QtWidgets.QPushButton()
+        self.go.setObjectName("lazyGenerate")
+        self.progress = QtWidgets.QProgressBar()
+        self.progress.setObjectName("lazyProgress")
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(8)
+        # What comes and goes must not move what the artist is about to click.
+        kept = self.progress.sizePolicy()
+        kept.setRetainSizeWhenHidden(True)
+        self.progress.setSizePolicy(kept)
+        self.status = QtWidgets.QLabel()
+        self.status.setObjectName("lazyStatus")
+        self.status.setWordWrap(True)
+        self.status.setTextFormat(Qt.TextFormat.PlainText)
+        self.dot = QtWidgets.QLabel()
+        self.dot.setFixedSize(9, 9)
+        status_row = QtWidgets.QHBoxLayout()
+        status_row.addWidget(self.dot)
+        status_row.addWidget(self.status, 1)
+        self.notice = Notice()
+        self.results = ResultList()
+        self.previous = tool_button("previous", tr("Previous result"), "lazyPrevious")
+        self.next = tool_button("next", tr("Next result"), "lazyNext")
+        self.apply_button = QtWidgets.QPushButton(tr("Apply"))
+        self.apply_button.setObjectName("lazyApply")
+        self.apply_button.setToolTip(tr("Make it a layer above the active one"))
+        self.discard_button = QtWidgets.QPushButton(tr("Discard"))
+        self.discard_button.setObjectName("lazyDiscard")
+        self.discard_button.setToolTip(tr("Take it off this list; the history keeps it"))
+        result_row = QtWidgets.QHBoxLayout()
+        for widget, stretch in (
+            (self.previous, 0), (self.next, 0), (self.apply_button, 1), (self.discard_button, 1)
+        ):  # fmt: skip
+            result_row.addWidget(widget, stretch)
+        self.result_part = QtWidgets.QWidget()
+        result_layout = QtWidgets.QVBoxLayout(self.result_part)
+        result_layout.setContentsMargins(0, 0, 0, 0)
+        result_layout.addWidget(self.results)
+        result_layout.addLayout(result_row)
+        self.history = HistoryView()
+        self.history_fold = Fold(tr("History"), self.history, "lazyHistoryFold")
+
+        content = QtWidgets.QWidget()
+        layout = QtWidgets.QVBoxLayout(content)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(6)
+        layout.addLayout(mode_row)
+        for widget in (self.prompt, self.negative_fold, self.settings_fold, self.go, self.progress):
+            layout.addWidget(widget)
+        layout.addLayout(status_row)
+        for widget in (self.notice, self.result_part, self.history_fold):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        area = QtWidgets.QScrollArea()
+        area.setObjectName("lazyScroll")
+        area.setWidgetResizable(True)
+        area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(content)
+        outer = QtWidgets.QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+
+    def _connect(self) -> None:
+        self.modes.buttonToggled.connect(lambda button, on: self._mode_chosen() if on else None)
+        for prompt in (self.prompt, self.negative):
+            prompt.textChanged.connect(self._edited)
+            prompt.submitted.connect(lambda: self.generate())
+        self.prompt.textChanged.connect(self.watch.warm)
+        self.settings.edited.connect(self._edited)
+        for fold in (self.negative_fold, self.settings_fold):
+            fold.toggled.connect(lambda open: self._edited())
+        self.history_fold.toggled.connect(lambda open: self.history.load() if open else None)
+        self.go.clicked.connect(self._go)
+        self.apply_button.clicked.connect(lambda: self.apply())
+        self.discard_button.clicked.connect(lambda: self.discard())
+        self.previous.clicked.connect(lambda: self.step(-1))
+        self.next.clicked.connect(lambda: self.step(1))
+        self.results.chosen.connect(self._show_chosen)
+        self.history.fetched.connect(self._fetched)
+        self.history.reuse.connect(self.use_settings)
+        self.history.failed.connect(self.notice.error)
+        self.session.changed.connect(self._show_edit)
+        self.session.previewed.connect(self._show_live)
+        self.session.found.connect(self._found)
+        self.session.failed.connect(self.notice.error)
+        self.session.ended.connect(self._ended)
+        self.applying.changed.connect(self._show_edit)
+        self.applying.failed.connect(self.notice.error)
+        self.applying.applied.connect(self._applied)
+        self.watch.changed.connect(self._show_core)
+
+    def showEvent(self, event: QtGui.QShowEvent) -> None:
+        """Look at the core while the docker can be seen."""
+        super().showEvent(event)
+        self.watch.watch(True)
+
+    def hideEvent(self, event: QtGui.QHideEvent) -> None:
+        """Look no more."""
+        super().hideEvent(event)
+        self.watch.watch(False)
+        self._save_now()
+
+    # Fields and preferences.
+
+    def _fill_in(self) -> None:
+        values = self.preferences
+        known = (self.prompt, self.negative, self.modes, self.negative_fold, self.settings_fold)
+        was = [it.blockSignals(True) for it in known]
+        self.prompt.setPlainText(values.prompt)
+        self.negative.setPlainText(values.negative_prompt)
+        self.modes.button(list(Mode).index(values.edit_mode)).setChecked(True)
+        self.negative_fold.open = values.show_negative
+        self.settings_fold.open = values.show_settings
+        for it, blocked in zip(known, was):
+            it.blockSignals(blocked)
+        self.settings.show_values(values)
+        self._show_mode()
+
+    def _edited(self) -> None:
+        values = self.preferences
+        values.mode = list(Mode)[self.modes.checkedId()].value
+        values.prompt, values.negative_prompt = self.prompt.toPlainText(), self.negative.toPlainText()
+        values.show_negative, values.show_settings = self.negative_fold.open, self.settings_fold.open
+        self.settings.store_values(values)
+        self._saving.start()
+
+    def _save_now(self) -> None:
+        if self._saving.isActive():
+            self._saving.stop()
+            self.preferences.save()
+
+    def _mode_chosen(self) -> None:
+        self._edited()
+        self._show_mode()
+
+    def _show_mode(self) -> None:
+        mode = self.preferences.edit_mode
+        self.prompt.setEnabled(mode.uses_prompt)
+        self.negative.setEnabled(mode.uses_prompt)
+        self.settings.sketch.setEnabled(mode.uses_prompt)
+        self.prompt.setPlaceholderText(
+            {
+                Mode.FILL: tr("What to paint. Empty: what is around goes on"),
+                Mode.ADD: tr("What to add to the selection"),
+                Mode.REMOVE: tr("Remove needs no prompt: what is around goes on"),
+            }[mode]
+        )
+
+    def _layers(self) -> list[Layer]:
+        document = active_document(self)
+        return document.layers() if document is not None else []
+
+    # The running edit and its results.
+
+    def _go(self) -> None:
+        if not self.session.busy:
+            self.generate()
+        elif self._started.elapsed() > QtWidgets.QApplication.doubleClickInterval():
+            self.cancel()  # not by the second half of a double-click
+
+    def _show_edit(self) -> None:
+        busy, applying = self.session.busy, self.applying.busy
+        self.go.setText(tr("Cancel") if busy else tr("Generate"))
+        self.go.setToolTip(tr("End this edit") if busy else tr("Shift+Enter in the prompt does the same"))
+        share = self.session.share if busy else self.applying.share
+        self.progress.setVisible(busy or applying)
+        self.progress.setRange(0, 0 if share is None else 1000)
+        if share is not None:
+            self.progress.setValue(round(1000 * share))
+        self._show_core()
+        self._enable()
+
+    def _enable(self) -> None:
+        some = bool(self.results.results)
+        self.result_part.setVisible(some)
+        chosen = self.results.current is not None
+        self.apply_button.setEnabled(chosen and not self.applying.busy)
+        self.discard_button.setEnabled(chosen)
+        for button in (self.previous, self.next):
+            button.setEnabled(len(self.results.results) > 1)
+
+    def _found(self, result: Result) -> None:
+        # The artist may be looking at an earlier variation of the same edit.
+        self.results.add(result, choose=self._first or self.results.current is None)
+        self._first = False
+        if result.notice:
+            self.notice.tell(result.notice)
+        self._enable()
+
+    def _ended(self, state: State) -> None:
+        if self.results.current is None:
+            self.preview.hide()
+        self.watch.look()
+        if self.history_fold.open and state is not State.FAILED:
+            self.history.load()
+
+    def _show_live(self, live: LivePreview) -> None:
+        if self.results.current is None:
+            window = window_of(self)
+            if window is not None:
+                self.preview.show(CanvasView(window), live.document, live.box, live.picture)
+
+    def _show_chosen(self, result: Optional[Result]) -> None:
+        self._enable()
+        window = window_of(self)
+        document = self._document_of(result) if result is not None else None
+        if result is None or document is None or window is None:
+            self.preview.hide()
+        else:
+            self.preview.show(CanvasView(window), document, result.box, result.picture())
+
+    def _document_of(self, result: Result) -> Optional[Document]:
+        """Where a result belongs: the document that it was made for while that is open, else the one that is shown."""
+        if result.document is not None and result.document.is_open:
+            return result.document
+        return active_document(self)
+
+    def _apply(self, result: Result) -> None:
+        document = self._document_of(result)
+        if document is None:
+            self.notice.error(tr("No picture is open that the fill could be applied to. Open one."))
+            return
+        self.applying.start(document, result)
+
+    def _applied(self, result: Result, notice: str) -> None:
+        self.results.mark_applied(result)
+        # The layer is there now; the preview would hide what the artist does with it.
+        if self.results.current is result:
+            self.results.choose(None)
+        if notice:
+            self.notice.tell(notice)
+        else:
+            self.notice.clear()
+
+    def _fetched(self, result: Result, apply: bool) -> None:
+        self.results.add(result, choose=True)
+        self._enable()
+        if apply:
+            self._apply(result)
+
+    def _show_core(self) -> None:
+        state = "problem" if self.watch.problem else str((self.watch.info or {}).get("state", ""))
+        if state == "loading" or self.watch.starting or self.session.busy:
+            state = "busy"
+        colour = DOT.get(state, DOT[""])
+        self.dot.setStyleSheet("background: %s; border-radius: 4px;" % colour)
+        self.status.setText(self.session.text or self.applying.text or self.watch.text)
+        self.settings.set_models(self.watch.models)

@@ -1,0 +1,213 @@
+"""One edit after the other for a docker: reading the document, the core's work, and what comes of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Optional
+
+from lazydiffusion.client import CoreError, EditController, FillPixels, State
+from lazydiffusion.client.controller import ENDED
+from lazydiffusion.client.modes import Mode, settings_for
+from lazydiffusion.client.words import edit_state, progress, tr
+from lazydiffusion.events import Event, Filled, Previewed, Stepped
+from lazydiffusion.protocol import EditSettings
+from lazydiffusion.window import WINDOW_TOKENS, Box
+
+from .background import GuiThread
+from .document import Document
+from .qt import QtCore, QtGui
+from .results import Result, thumbnail
+from .snapshot import Snapshot, snapshot
+from .turns import Turns
+
+CLIENT = "krita-%d" % os.getpid()
+"""Who asks: the docks of one Krita take turns with other editors as one."""
+
+
+@dataclass(frozen=True)
+class LivePreview:
+    """How far a fill has come."""
+
+    document: Document
+    box: Box
+    picture: QtGui.QImage
+    """Smaller than the box; transparent outside the selection."""
+
+
+class EditSession(QtCore.QObject):
+    """Runs at most one edit. Everything happens on the GUI thread, but the waiting."""
+
+    changed = QtCore.pyqtSignal()
+    """`busy`, `text` or `share` changed."""
+    previewed = QtCore.pyqtSignal(object)
+    """A LivePreview."""
+    found = QtCore.pyqtSignal(object)
+    """A Result."""
+    failed = QtCore.pyqtSignal(str)
+    """Why the edit came to nothing, or to less: sentences for the artist."""
+    ended = QtCore.pyqtSignal(object)
+    """The State that the edit came to: done, failed or cancelled."""
+
+    def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
+        super().__init__(parent)
+        self._gui = GuiThread(self)
+        self._controller = EditController(
+            on_state=self._enter,
+            on_event=self._hear,
+            on_fill=self._take,
+            on_error=lambda error: self.failed.emit(str(error)),
+            call=self._gui,
+            client=CLIENT,
+        )
+        self._reading: Optional[Turns] = None
+        self._snapshot: Optional[Snapshot] = None
+        self._settings = EditSettings()
+        self._ratio = 1.0
+        self._mask: Optional[tuple[Box, QtCore.QSize, QtGui.QImage]] = None
+        self._notices: dict[int, str] = {}
+        self._cancelling = False
+        self.busy = False
+        """Whether an edit runs."""
+        self.text = ""
+        """What it is doing."""
+        self.share: Optional[float] = None
+        """How much of it is done, 0..1; None while nobody knows."""
+
+    def start(
+        self,
+        document: Document,
+        mode: Mode,
+        settings: EditSettings,
+        everything: bool = False,
+        sketch_layer: str = "",
+        window_tokens: int = WINDOW_TOKENS,
+        ratio: float = 1.0,
+    ) -> None:
+        """Begin, and return at once; see `snapshot`. `ratio`: the screen's px for each, for thumbnails.
+
+        Raises BadInput for settings that do not fit the mode, CoreError while another edit runs.
+        """
+        if self.busy:
+            raise CoreError(tr("An edit is running already. Wait for it or cancel it first."))
+        asked = settings_for(mode, settings)
+        if not mode.uses_prompt:
+            sketch_layer = ""
+        self._settings, self._ratio = asked, ratio
+        self._mask, self._cancelling = None, False
+        self._notices.clear()
+        self.busy = True
+        self._say(tr("Reading the canvas…"), None)
+        self._reading = Turns(
+            snapshot(document, asked, everything, sketch_layer, window_tokens),
+            done=self._read,
+            failed=self._unreadable,
+            parent=self,
+        )
+
+    def cancel(self) -> None:
+        """End the edit soon; what is finished stays."""
+        if not self.busy or self._cancelling:
+            return
+        if self._reading is not None:
+            self._stop_reading()
+            self._end(State.CANCELLED)
+            return
+        self._cancelling = True
+        self._controller.cancel()
+        self._say(tr("Cancelling…"), self.share)
+
+    def close(self) -> None:
+        """The docker is going: nobody will be told of the edit any more; its finished fills are in the history."""
+        self.blockSignals(True)
+        self._stop_reading()
+        self._controller.cancel()
+
+    def _read(self, read: Snapshot) -> None:
+        self._stop_reading()
+        self._snapshot = read
+        # A function, because it keeps the snapshot, whose memory the request shares, as long as the edit runs.
+        self._controller.start(lambda: read.request)
+
+    def _unreadable(self, error: Exception) -> None:
+        self._stop_reading()
+        self.failed.emit(str(error))
+        self._end(State.FAILED)
+
+    def _stop_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.stop()
+            reading.deleteLater()
+
+    def _enter(self, state: State) -> None:
+        if state in ENDED:
+            self._end(state)
+        elif not self._cancelling:
+            self._say(edit_state(state), None)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Filled):
+            self._notices[event.fill] = event.notice
+        if self._cancelling:
+            return
+        if isinstance(event, Previewed):
+            self._preview(event)
+            return
+        count = self._settings.variations
+        share = self.share
+        if isinstance(event, Stepped):
+            share = (event.fill + event.step / event.steps) / count
+        text = progress(event, count)
+        if text:
+            self._say(text, share)
+
+    def _take(self, fill: FillPixels) -> None:
+        if self._snapshot is None:
+            return
+        notice = self._notices.get(fill.fill, "")
+        picture = thumbnail(fill, self._snapshot, self._ratio)
+        size = self._snapshot.request.canvas_size
+        self.found.emit(Result(fill, self._settings, size, self._snapshot.document, picture, notice))
+
+    def _preview(self, event: Previewed) -> None:
+        known = self._snapshot
+        picture = QtGui.QImage.fromData(event.picture())
+        if known is None or picture.isNull():
+            return
+        box = Box(*event.box)
+        picture = picture.convertToFormat(QtGui.QImage.Format.Format_ARGB32_Premultiplied)
+        painter = QtGui.QPainter(picture)
+        painter.setCompositionMode(QtGui.QPainter.CompositionMode.CompositionMode_DestinationIn)
+        painter.drawImage(0, 0, self._mask_of(known, box, picture.size()))
+        painter.end()
+        self.previewed.emit(LivePreview(known.document, box, picture))
+
+    def _mask_of(self, known: Snapshot, box: Box, size: QtCore.QSize) -> QtGui.QImage:
+        """The selection in a box, at a preview's size: the same for all previews of an edit."""
+        if self._mask is None or self._mask[:2] != (box, size):
+            mask = QtGui.QImage(size, QtGui.QImage.Format.Format_ARGB32_Premultiplied)
+            mask.fill(QtCore.Qt.GlobalColor.transparent)
+            source = box.moved(-known.region.x, -known.region.y)
+            painter = QtGui.QPainter(mask)
+            painter.drawImage(
+                QtCore.QRectF(QtCore.QPointF(0, 0), QtCore.QSizeF(size)),
+                known.mask,
+                QtCore.QRectF(source.x, source.y, source.w, source.h),
+            )
+            painter.end()
+            self._mask = (box, size, mask)
+        return self._mask[2]
+
+    def _end(self, state: State) -> None:
+        self.busy, self._snapshot, self._mask = False, None, None
+        self._say("", None)
+        self.ended.emit(state)
+
+    def _say(self, text: str, share: Optional[float]) -> None:
+        self.text, self.share = text, share
+        self.changed.emit()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the controller's threads have ended within that time; for tests and for Krita's end."""
+        return self._controller.wait(seconds)

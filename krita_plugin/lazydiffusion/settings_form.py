@@ -1,0 +1,188 @@
+"""The settings of an edit beside its prompt, as fields."""
+
+from __future__ import annotations
+
+import random
+from typing import Callable, Optional, Union
+
+from lazydiffusion.client.words import tr
+from lazydiffusion.protocol import MAX_GUIDANCE, MAX_RADIUS, MAX_SEED, MAX_STEPS
+
+from .document import Layer
+from .preferences import MAX_VARIATIONS, Preferences
+from .qt import QtCore, QtGui, QtWidgets
+from .widgets import WheelGuard, tool_button
+
+DICE = 2**31 - 1
+"""The largest seed that the dice throw: short enough to be read and typed."""
+
+
+class SettingsForm(QtWidgets.QWidget):
+    """Fields for everything of `Preferences` but mode and prompts."""
+
+    edited = QtCore.pyqtSignal()
+    """The artist changed a field."""
+
+    def __init__(self, layers: Callable[[], list[Layer]], parent: Optional[QtWidgets.QWidget] = None) -> None:
+        """`layers`: gives the layers that could be a sketch, asked when the list opens."""
+        super().__init__(parent)
+        self._guard = WheelGuard(self)
+        self.variations = self._number("lazyVariations", 1, MAX_VARIATIONS)
+        self.steps = self._number("lazySteps", 0, MAX_STEPS, tr(" steps"))
+        self.grow = self._number("lazyGrow", 0, MAX_RADIUS, tr(" px"))
+        self.feather = self._number("lazyFeather", 0, MAX_RADIUS, tr(" px"))
+        self.guidance = QtWidgets.QDoubleSpinBox()
+        self.guidance.setObjectName("lazyGuidance")
+        self.guidance.setRange(0, MAX_GUIDANCE)
+        self.guidance.setDecimals(1)
+        self.guidance.setSingleStep(0.5)
+        for automatic in (self.steps, self.guidance):
+            automatic.setSpecialValueText(tr("Automatic"))
+        self.guidance.valueChanged.connect(lambda value: self.edited.emit())
+        self.seed = QtWidgets.QLineEdit()
+        self.seed.setObjectName("lazySeed")
+        self.seed.setValidator(_SeedValidator(self.seed))
+        self.seed.editingFinished.connect(self._seed_typed)
+        self.lock = tool_button("lock", tr("Keep this seed"), "lazySeedLock")
+        self.lock.setCheckable(True)
+        self.lock.toggled.connect(lambda on: self.edited.emit())
+        dice = tool_button("dice", tr("Throw the dice: a new seed"), "lazySeedDice")
+        dice.clicked.connect(self._dice)
+        seed_row = QtWidgets.QHBoxLayout()
+        seed_row.setSpacing(2)
+        for part in (self.seed, self.lock, dice):
+            seed_row.addWidget(part)
+        self.sketch = SketchBox(layers)
+        self.model = _narrow(QtWidgets.QComboBox(), "lazyModel")
+        self.model.activated.connect(lambda index: self.edited.emit())
+
+        form = QtWidgets.QFormLayout(self)
+        form.setContentsMargins(4, 0, 0, 0)
+        form.setVerticalSpacing(4)
+        form.setFieldGrowthPolicy(QtWidgets.QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows: tuple[tuple[str, Union[QtWidgets.QWidget, QtWidgets.QLayout], str], ...] = (
+            (tr("Variations"), self.variations, tr("How many fills to make, each with the next seed")),
+            (tr("Seed"), seed_row, tr("The same seed and settings give the same fill")),
+            (
+                tr("Quality"),
+                self.steps,
+                tr("More steps take longer; automatic is what the model was made for"),
+            ),
+            (tr("Guidance"), self.guidance, tr("How closely to follow the prompt")),
+            (tr("Grow"), self.grow, tr("Make the selection larger by this much first")),
+            (tr("Feather"), self.feather, tr("Soften the border, inside the selection")),
+            (tr("Sketch"), self.sketch, tr("A layer with rough colours or lines to follow")),
+            (tr("Model"), self.model, tr("Which model paints")),
+        )
+        for label, field, tip in rows:
+            form.addRow(label, field)
+            for widget in (form.labelForField(field), field):
+                if isinstance(widget, QtWidgets.QWidget):
+                    widget.setToolTip(tip)
+        self.seed.setToolTip(rows[1][2])
+        for guarded in (self.guidance, self.sketch, self.model):
+            self._guard.guard(guarded)
+
+    def show_values(self, values: Preferences) -> None:
+        """Fill the fields."""
+        was = self.blockSignals(True)
+        self.variations.setValue(values.variations)
+        self.seed.setText(str(values.seed))
+        self.lock.setChecked(values.seed_locked)
+        self.steps.setValue(values.steps)
+        self.guidance.setValue(values.guidance)
+        self.grow.setValue(values.grow)
+        self.feather.setValue(values.feather)
+        self.set_models([], values.model)
+        self.blockSignals(was)
+
+    def store_values(self, values: Preferences) -> None:
+        """What the fields hold, into `values`."""
+        values.variations = self.variations.value()
+        values.seed = int(self.seed.text() or 0)
+        values.seed_locked = self.lock.isChecked()
+        values.steps, values.guidance = self.steps.value(), self.guidance.value()
+        values.grow, values.feather = self.grow.value(), self.feather.value()
+        values.model = self.model.currentText()
+
+    def set_models(self, names: list[str], chosen: str = "") -> None:
+        """What there is to choose from; the chosen one stays even if the core does not know it (yet)."""
+        chosen = chosen or self.model.currentText()
+        wanted = names if chosen in names or not chosen else [chosen, *names]
+        if wanted != [self.model.itemText(row) for row in range(self.model.count())]:
+            self.model.clear()
+            self.model.addItems(wanted)
+        self.model.setCurrentText(chosen)
+
+    def throw_dice(self) -> None:
+        """A new seed."""
+        self.seed.setText(str(random.randint(0, DICE)))
+
+    def _dice(self) -> None:
+        self.throw_dice()
+        self.edited.emit()
+
+    def _seed_typed(self) -> None:
+        self.edited.emit()
+
+    def _number(self, name: str, low: int, high: int, unit: str = "") -> QtWidgets.QSpinBox:
+        field = QtWidgets.QSpinBox()
+        field.setObjectName(name)
+        field.setRange(low, high)
+        field.setSuffix(unit)
+        field.valueChanged.connect(lambda value: self.edited.emit())
+        self._guard.guard(field)
+        return field
+
+
+class SketchBox(QtWidgets.QComboBox):
+    """The layers of the open document, looked up when the list opens: Krita does not tell when they change."""
+
+    def __init__(self, layers: Callable[[], list[Layer]]) -> None:
+        super().__init__()
+        _narrow(self, "lazySketch")
+        self._layers = layers
+        self.addItem(tr("None"), "")
+
+    @property
+    def layer(self) -> str:
+        """The chosen layer's id; empty where none is."""
+        return str(self.currentData() or "")
+
+    def showPopup(self) -> None:
+        """Open the list."""
+        self.refill()
+        super().showPopup()
+
+    def refill(self) -> None:
+        """Look the layers up; a chosen one that is gone is chosen no more."""
+        chosen = self.layer
+        self.clear()
+        self.addItem(tr("None"), "")
+        for layer in self._layers():
+            self.addItem(layer.name, layer.id)
+        self.setCurrentIndex(max(0, self.findData(chosen)))
+
+
+class _SeedValidator(QtGui.QValidator):
+    """Whole numbers that a seed can be."""
+
+    def validate(self, text: str, position: int) -> tuple[QtGui.QValidator.State, str, int]:
+        """Qt's own hook."""
+        state = QtGui.QValidator.State
+        if not text:
+            return state.Intermediate, text, position
+        good = text.isascii() and text.isdigit() and int(text) <= MAX_SEED
+        return (state.Acceptable if good else state.Invalid), text, position
+
+    def fixup(self, text: str) -> str:
+        """What an empty field means."""
+        return text or "0"
+
+
+def _narrow(box: QtWidgets.QComboBox, name: str) -> QtWidgets.QComboBox:
+    """Let a list of long names be as narrow as the docker."""
+    box.setObjectName(name)
+    box.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    return box
