@@ -267,6 +267,11 @@ class Window(QtCore.QObject):
         shown.showMaximized()
         self.area.setActiveSubWindow(shown)
 
+    def close_document(self) -> None:
+        """Close the view that is shown."""
+        self.view = None
+        self.area.closeAllSubWindows()
+
     def close(self) -> None:
         self.windowClosed.emit()
         Krita.instance().shown.remove(self)
