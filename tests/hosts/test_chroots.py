@@ -56,7 +56,7 @@ def test_a_host_is_made_once_and_anew_for_another_recipe(
     assert chroots.ensure("small").stat().st_ino == made
 
     monkeypatch.setitem(chroots.RECIPES, "small", replace(small, packages=("no-such-package-here",)))
-    with pytest.raises(chroots.HostUnavailable, match="(?s)small cannot be made.*no-such-package-here"):
+    with pytest.raises(chroots.HostUnavailable, match=r"(?s)small cannot be made.*no-such-package-here"):
         chroots.ensure("small")
     assert not root.exists(), "a host of another recipe is no host"
     assert not (tmp_path / "small.partial").exists()

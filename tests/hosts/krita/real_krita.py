@@ -30,7 +30,7 @@ there = widget.mapToGlobal(inside)
 hit = QtWidgets.QApplication.widgetAt(there)
 if hit is None or not (hit == widget or widget.isAncestorOf(hit)):
     over = "nothing" if hit is None else f'{type(hit).__name__} "{hit.objectName()}"'
-    raise LookupError(f'A click on "{name}" at {there.x()}, {there.y()} would hit {over}. Scroll or close what covers it.')
+    raise LookupError(f'A click on "{name}" at {there.x()}, {there.y()} would hit {over}: scroll, or close that.')
 return there.x(), there.y()
 """
 

@@ -192,7 +192,7 @@ def test_a_changed_document_is_closed_without_a_question(start_krita: StartKrita
 def test_quitting_fails_when_nobody_caught_an_exception(start_krita: StartKrita) -> None:
     krita = start_krita()
     krita.later("raise ValueError('in a slot')")
-    with pytest.raises(KritaFailed, match="(?s)Nobody caught.*ValueError: in a slot"):
+    with pytest.raises(KritaFailed, match=r"(?s)Nobody caught.*ValueError: in a slot"):
         krita.quit()
 
 
