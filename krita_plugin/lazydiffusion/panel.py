@@ -27,6 +27,8 @@ Qt = QtCore.Qt
 
 SAVE_AFTER = 700
 """Milliseconds after the last change of a field until the preferences are saved."""
+LEAST_HEIGHT = 230
+"""Px: prompt and Generate can be seen wherever Krita puts the docker at first."""
 DOT = {"ready": "#4caf50", "busy": "#e0a030", "problem": "#d04545", "": "#888888"}
 """Colours of the core's state: readable on light and dark grounds."""
 
@@ -214,6 +216,7 @@ class Panel(QtWidgets.QWidget):
         area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(content)
+        area.setMinimumHeight(LEAST_HEIGHT)
         outer = QtWidgets.QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)

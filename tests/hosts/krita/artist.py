@@ -120,30 +120,14 @@ def with_plugin(model: Path | None = None, own: bool = True) -> Callable[[Path],
 
 
 class Artist:
-    """Works in the active window of a Krita that has the plugin."""
+    """Works in the active window of a Krita that has the plugin.
 
-    def __init__(self, krita: RealKrita) -> None:
+    `width` is the docker's, px.
+    """
+
+    def __init__(self, krita: RealKrita, width: int = 300) -> None:
         self.krita = krita
-
-    def show_docker(self, width: int = 300) -> None:
-        """Have the docker on the right, alone and of that width, as high as the window."""
-        self.krita.ask(
-            """
-            docker = next(it for it in window.findChildren(QtWidgets.QDockWidget) if it.objectName() == "lazydiffusion")
-            right = QtCore.Qt.DockWidgetArea.RightDockWidgetArea
-            for other in window.findChildren(QtWidgets.QDockWidget):
-                if window.dockWidgetArea(other) == right and other is not docker:
-                    other.hide()
-            window.addDockWidget(right, docker)
-            docker.setFloating(False)
-            docker.show()
-            docker.raise_()
-            window.resizeDocks([docker], [width], QtCore.Qt.Orientation.Horizontal)
-            """.replace("\n            ", "\n"),
-            width=width,
-        )
-        self.krita.wait_for("find('lazyGenerate').isVisible()")
-        self.krita.settle()
+        self.width = width
 
     def create(
         self,
@@ -157,6 +141,27 @@ class Artist:
         self.krita.wait_for(
             "app.activeDocument() is not None and app.activeDocument().name() == name", name=name
         )
+        self.krita.settle()
+        self.show_docker()
+
+    def show_docker(self) -> None:
+        """Have the docker on the right, alone, as high as the window. Without a document Krita shows none."""
+        self.krita.ask(
+            """
+            docker = next(it for it in window.findChildren(QtWidgets.QDockWidget) if it.objectName() == "lazydiffusion")
+            right = QtCore.Qt.DockWidgetArea.RightDockWidgetArea
+            for other in window.findChildren(QtWidgets.QDockWidget):
+                if window.dockWidgetArea(other) == right and other is not docker:
+                    other.hide()
+            window.addDockWidget(right, docker)
+            docker.setFloating(False)
+            docker.show()
+            docker.raise_()
+            window.resizeDocks([docker], [width], QtCore.Qt.Orientation.Horizontal)
+            """.replace("\n            ", "\n"),
+            width=self.width,
+        )
+        self.krita.wait_for("find('lazyGenerate').isVisible()")
         self.krita.settle()
 
     def select(self, x: int, y: int, w: int, h: int, value: int = 255) -> None:

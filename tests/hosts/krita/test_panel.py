@@ -16,9 +16,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def krita(start_shared_krita: StartKrita, tiny_model: Path) -> RealKrita:
-    started = start_shared_krita(install=with_plugin(tiny_model))
-    Artist(started).show_docker()
-    return started
+    return start_shared_krita(install=with_plugin(tiny_model))
 
 
 @pytest.fixture
