@@ -13,7 +13,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLE := core/lazydiffusion/assets/sample
 
-.PHONY: help demo plugins test check format train bench bench-service clean
+.PHONY: help demo plugins test test-hosts check format train bench bench-service clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ plugins: .venv/installed ## dist/lazydiffusion-krita-VERSION.zip; ARGS="--instal
 
 test: .venv/installed-dev ## install what the tests need and run them
 	$(BIN)/pytest $(ARGS)
+
+test-hosts: .venv/installed-dev ## run the tests in real editors, as root; the first time builds Debian chroots for them
+	$(BIN)/python -m tests.hosts.chroots
+	$(BIN)/pytest --hosts tests/hosts $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, and who imports whom
 	$(BIN)/ruff check

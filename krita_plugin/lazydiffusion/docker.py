@@ -9,7 +9,7 @@ from krita import DockWidget, DockWidgetFactory, DockWidgetFactoryBase, Extensio
 from lazydiffusion.client.words import tr
 
 from .panel import Panel
-from .qt import QtCore
+from .qt import QtCore, QtWidgets
 
 NAME = "lazydiffusion"
 
@@ -38,11 +38,11 @@ class LazyDiffusionActions(Extension):
         """Krita asks for nothing here."""
 
     def createActions(self, window: Any) -> None:
-        """Make them for a new window."""
+        """Make them for a new window. Krita's object for it ends with this call; Qt's stays."""
+        main = window.qwindow()
         for name, text in action_texts().items():
             action = window.createAction("%s_%s" % (NAME, name), text, "tools/scripts")
-            action.triggered.connect(lambda checked=False, name=name: trigger(window, name))
-        window.windowClosed.connect(lambda: trigger(window, "close_down"))
+            action.triggered.connect(lambda checked=False, name=name: trigger(main, name))
 
 
 def action_texts() -> dict[str, str]:
@@ -57,9 +57,9 @@ def action_texts() -> dict[str, str]:
     return dict(zip(ACTIONS, texts))
 
 
-def trigger(window: Any, name: str) -> None:
-    """Do what an action means, or close down, in the docker of a window."""
-    panel = window.qwindow().findChild(Panel, "lazyPanel")
+def trigger(main: QtWidgets.QMainWindow, name: str) -> None:
+    """Do what an action means, in the docker of its window."""
+    panel = main.findChild(Panel, "lazyPanel")
     if panel is None:
         return
     {
@@ -68,7 +68,6 @@ def trigger(window: Any, name: str) -> None:
         "apply": panel.apply,
         "next": lambda: panel.step(1),
         "previous": lambda: panel.step(-1),
-        "close_down": panel.close_down,
     }[name]()
 
 

@@ -128,7 +128,7 @@ class Panel(QtWidgets.QWidget):
         self._show_chosen(self.results.current)
 
     def close_down(self) -> None:
-        """The window is closing."""
+        """Krita is closing."""
         self.watch.watch(False)
         self.preview.hide()
         self.session.close()
@@ -249,6 +249,7 @@ class Panel(QtWidgets.QWidget):
         self.applying.failed.connect(self.notice.error)
         self.applying.applied.connect(self._applied)
         self.watch.changed.connect(self._show_core)
+        QtWidgets.QApplication.instance().aboutToQuit.connect(self.close_down)
 
     def showEvent(self, event: QtGui.QShowEvent) -> None:
         """Look at the core while the docker can be seen."""

@@ -60,6 +60,8 @@ class EditSession(QtCore.QObject):
             call=self._gui,
             client=CLIENT,
         )
+        controller = self._controller
+        self.destroyed.connect(lambda: controller.cancel())  # the window was closed: nobody waits any more
         self._reading: Optional[Turns] = None
         self._snapshot: Optional[Snapshot] = None
         self._settings = EditSettings()

@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,15 @@ STAMP = "complete-recipe"
 class HostUnavailable(Exception):
     """A host cannot be made here; the message says why."""
 
+
+PROGRAMS = {
+    "mmdebstrap": "mmdebstrap",
+    "Xvfb": "xvfb",
+    "openbox": "openbox",
+    "xdotool": "xdotool",
+    "import": "imagemagick",
+}
+"""What the tests call on this machine, and the Debian package that each comes from."""
 
 # A program that is started so is killed when the thread that started it ends, even if by kill -9.
 ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
@@ -146,10 +156,13 @@ class Host:
             f"mount -t proc proc {root}/proc",
             f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",
         ]
-        for folder in [*read_only_folders(), X11_SOCKETS, *writable]:
-            target = root + shlex.quote(str(folder))
-            lines += [f"mkdir -p {target}", f"mount --rbind {shlex.quote(str(folder))} {target}"]
-            if folder not in writable:
+        screens = [X11_SOCKETS] if X11_SOCKETS.exists() else []  # missing until the first X server has run
+        for path in [*read_only_paths(), *screens, *writable]:
+            target = root + shlex.quote(str(path))
+            # What is mounted on must be there, a file for a file; the host's own is left as it is.
+            make = "mkdir -p" if path.is_dir() else "touch -a"
+            lines += [f"{make} {target}", f"mount --rbind {shlex.quote(str(path))} {target}"]
+            if path not in writable:
                 lines.append(f"mount -o remount,bind,ro {target}")
         lines += [
             # Not exec: a program that is process 1 is not sent its signals, and must reap what others leave.
@@ -160,18 +173,32 @@ class Host:
         return "\n".join(lines)
 
 
-def read_only_folders() -> list[Path]:
+def read_only_paths() -> list[Path]:
     """The repository and the Python that runs it, without those that lie in one another.
 
-    Raises HostUnavailable for a Python that is part of this system's /usr: the host has its own there.
+    A host has a /usr of its own: of a Python that is part of this system's /usr, the interpreter and the standard
+    library alone go to the host, where they find their libraries as long as the host's Debian is not the older one.
     """
-    folders = {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)}
-    if Path("/usr") in folders:
+    base = Path(sys.base_prefix)
+    python = [_interpreter(), Path(sysconfig.get_path("stdlib"))] if base == Path("/usr") else [base]
+    paths = {REPOSITORY, Path(sys.prefix), *python} - {Path("/usr")}
+    return sorted(path for path in paths if not paths & set(path.parents))
+
+
+def _interpreter() -> Path:
+    """The program in /usr that the Python of a virtual environment is a link to.
+
+    Raises HostUnavailable for a name that means another Python in a host.
+    """
+    program = Path(sys.executable)
+    while program.is_symlink() and Path("/usr") not in program.parents:
+        program = program.parent / program.readlink()
+    if program.is_symlink():
         raise HostUnavailable(
-            "The Python that runs the tests is the system's own in /usr, which no host can share. "
-            "Make .venv with another one, for instance pyenv's: make PYTHON=/path/to/python3.11."
+            f"The tests' Python is {program}, which is another Python in a host. Make .venv anew with its full "
+            f"name: rm -r .venv; make .venv/installed-dev PYTHON={program.resolve()}."
         )
-    return sorted(folder for folder in folders if not folders & set(folder.parents))
+    return program
 
 
 def host(name: str) -> Host:
@@ -281,6 +308,11 @@ def main() -> int:
     names = parser.parse_args().names or list(RECIPES)
     if unknown := sorted(set(names) - set(RECIPES)):
         parser.error(f"there is no host {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+
+    if missing := sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)}):
+        words = " ".join(missing)
+        print(f"The tests in real editors need {words}: apt-get install {words}.", file=sys.stderr)  # noqa: T201
+        return 1
 
     def make(name: str) -> bool:
         started = time.monotonic()

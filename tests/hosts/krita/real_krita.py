@@ -34,6 +34,15 @@ if hit is None or not (hit == widget or widget.isAncestorOf(hit)):
 return there.x(), there.y()
 """
 
+# Of the runtime file alone, so that it needs no plugin.
+CORE_PID = """
+import json, os, pathlib
+try:
+    return json.loads(pathlib.Path(os.environ["XDG_RUNTIME_DIR"], "lazydiffusion", "core.json").read_text())["pid"]
+except FileNotFoundError:
+    return None
+"""
+
 CLOSE_DOCUMENTS = """
 for document in app.documents():
     document.setBatchmode(True)
@@ -68,8 +77,8 @@ class RealKrita:
     read and write files there; the rest of the machine but for the repository and its Python is not to be seen.
     `install(home)` is called before the start, when home is there. `profile` is a home to start from: one that a Krita
     has already used starts in half the time.
-    Process ids inside the host are not the machine's: kill what the plugin started by a snippet, os.kill(pid, 9). All
-    of it ends with Krita.
+    Process ids inside the host are not the machine's: kill what the plugin started by a snippet, os.kill(pid, 9), as
+    `kill_core` does. All of it ends with Krita.
     """
 
     def __init__(
@@ -193,6 +202,19 @@ class RealKrita:
     def screenshot(self, path: Path) -> Path:
         """Save the whole screen as PNG."""
         return self.display.screenshot(path)
+
+    def core_pid(self) -> int | None:
+        """The core's that was started inside, as processes inside see it. None when the runtime file names none."""
+        pid = self.ask(CORE_PID)
+        return None if pid is None else int(pid)
+
+    def kill_core(self) -> int:
+        """End the core as kill -9 does; the pid that it had."""
+        pid = self.core_pid()
+        if pid is None:
+            raise KritaFailed("There is no core to kill: the runtime file names none.")
+        self.ask("import os; os.kill(pid, 9)", pid=pid)
+        return pid
 
     def quit(self, timeout: float = 60) -> None:
         """Close the documents without asking and quit. Raises KritaFailed unless all went well to the end."""

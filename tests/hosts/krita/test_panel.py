@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import time
 
 import numpy as np
 import pytest
-from tests.hosts.conftest import StartKrita
-from tests.hosts.krita.artist import Artist, with_plugin
-from tests.hosts.krita.real_krita import CLOSE_DOCUMENTS, RealKrita
+from tests.hosts.krita.artist import PANEL, Artist
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def krita(start_shared_krita: StartKrita, tiny_model: Path) -> RealKrita:
-    return start_shared_krita(install=with_plugin(tiny_model))
-
-
-@pytest.fixture
-def artist(krita: RealKrita) -> Iterator[Artist]:
-    yield Artist(krita)
-    krita.ask(
-        "from lazydiffusion.panel import Panel\n"
-        "panel = app.activeWindow().qwindow().findChild(Panel, 'lazyPanel')\n"
-        "panel.cancel()\n"
-        "panel.notice.clear()\n"
-        "while panel.results.results: panel.results.remove(panel.results.results[0])"
-    )
-    krita.ask(CLOSE_DOCUMENTS)
-    krita.wait_for("not app.documents()")
 
 
 def test_from_the_selection_to_the_saved_file(artist: Artist) -> None:
@@ -72,3 +50,128 @@ def test_from_the_selection_to_the_saved_file(artist: Artist) -> None:
     krita.key("ctrl+shift+z")
     krita.wait_for("len(app.activeDocument().rootNode().childNodes()) == 3")
     assert np.array_equal(artist.export("redone.png"), after)
+
+
+def test_the_shortcuts_do_what_they_say(artist: Artist) -> None:
+    krita = artist.krita
+    artist.create()
+    artist.select(50, 60, 80, 40)
+    artist.set(variations=2)
+    krita.ask("app.activeWindow().qwindow().findChild(QtWidgets.QMdiArea).setFocus()")
+    krita.key("ctrl+alt+shift+g")
+    krita.wait_for(f"{PANEL}return len(panel.results.results) == 2", 60)
+    artist.finish()
+    chosen = "panel.results.results.index(panel.results.current)"
+    assert artist.panel(chosen) == 0
+    krita.key("ctrl+alt+n")
+    assert artist.panel(chosen) == 1
+    krita.key("ctrl+alt+b")
+    assert artist.panel(chosen) == 0
+    krita.key("ctrl+alt+Return")
+    krita.wait_for("len(app.activeDocument().topLevelNodes()) == 3")
+    artist.set(steps=200, variations=8)
+    krita.key("ctrl+alt+shift+g")
+    krita.wait_for(f"{PANEL}return panel.session.share")
+    krita.key("ctrl+alt+q")
+    artist.finish(20)
+    assert len(artist.results) < 10
+
+
+def test_cancelled_in_the_middle(artist: Artist) -> None:
+    krita = artist.krita
+    artist.create()
+    artist.select(50, 60, 80, 40)
+    artist.set(steps=200, variations=8)
+    before = artist.export("before.png")
+    krita.click("lazyGenerate")
+    krita.wait_for(f"{PANEL}return panel.session.share", 60)
+    time.sleep(0.5)  # longer than a double-click
+    assert artist.panel("panel.go.text()") == "Cancel"
+    krita.click("lazyGenerate")
+    artist.finish(20)
+    assert artist.notice == ""
+    assert len(artist.results) < 8
+    assert artist.panel("panel.go.text()") == "Generate"
+    assert np.array_equal(artist.export("after.png"), before)
+
+
+def test_a_core_that_is_killed_is_told_and_the_next_edit_starts_another(artist: Artist) -> None:
+    krita = artist.krita
+    artist.create()
+    artist.select(50, 60, 80, 40)
+    artist.set(steps=200, variations=8)
+    krita.click("lazyGenerate")
+    krita.wait_for(f"{PANEL}return len(panel.results.results)", 60)
+    krita.ask(
+        "import os, signal\nfrom lazydiffusion.client.places import RuntimeFile\n"
+        "os.kill(RuntimeFile.read().pid, signal.SIGKILL)"
+    )
+    artist.finish(20)
+    assert artist.notice == (
+        "The LazyDiffusion core no longer answers. Try again: it is started anew if it has ended."
+    )
+    made = len(artist.results)
+    assert made >= 1, "what was finished stays"
+    artist.set(steps=0, variations=1)
+    assert len(artist.generate()) == made + 1
+    assert artist.notice == ""
+    artist.apply()
+    assert len(artist.layers) == 2
+
+
+def test_nothing_open_and_nothing_selected(artist: Artist) -> None:
+    krita = artist.krita
+    krita.ask("app.action('lazydiffusion_generate').trigger()")
+    assert artist.notice == "No picture is open. Open one, and select what is to be filled."
+    artist.create(128, 96)
+    krita.click("lazyGenerate")
+    assert artist.notice == "Nothing is selected. Select what is to be filled, or fill the whole canvas."
+    krita.click("lazyNoticeAnswer")
+    krita.wait_for(f"{PANEL}return len(panel.results.results)", 60)
+    artist.finish()
+    assert artist.results[0][1] == [0, 0, 128, 96]
+
+
+def test_a_document_closed_during_the_edit(artist: Artist) -> None:
+    krita = artist.krita
+    artist.create(name="first")
+    artist.select(50, 60, 80, 40)
+    artist.set(steps=100)
+    krita.click("lazyGenerate")
+    krita.wait_for(f"{PANEL}return panel.session.share", 60)
+    krita.ask("d = app.activeDocument(); d.setModified(False); d.close()")
+    artist.finish()
+    assert len(artist.results) == 1
+    artist.create(name="second")
+    artist.apply()
+    assert len(artist.layers) == 2
+
+
+def test_each_window_has_its_own(artist: Artist) -> None:
+    krita = artist.krita
+    artist.create(name="first")
+    artist.select(50, 60, 80, 40)
+    artist.generate()
+    krita.ask(
+        "keep['second'] = app.openWindow()\n"
+        "from lazydiffusion.panel import Panel\n"
+        "keep['panel'] = keep['second'].qwindow().findChild(Panel, 'lazyPanel')\n"
+        "d = app.createDocument(64, 64, 'second', 'RGBA', 'U8', '', 72.0)\n"
+        "keep['second'].addView(d)"
+    )
+    krita.wait_for(
+        "keep['second'].activeView() is not None and keep['second'].activeView().document() is not None"
+    )
+    krita.ask("keep['panel'].generate(everything=True)")
+    krita.wait_for("len(keep['panel'].results.results) == 1 and not keep['panel'].session.busy", 60)
+    krita.ask("keep['panel'].apply()")
+    krita.wait_for(
+        "not keep['panel'].applying.busy and len(keep['second'].activeView().document().topLevelNodes()) == 2"
+    )
+    assert len(artist.results) == 1, "the first window's are its own"
+    krita.ask(
+        "keep.pop('panel'); d = keep['second'].activeView().document(); d.setModified(False); d.close()"
+    )
+    krita.ask("keep.pop('second').qwindow().close()")
+    krita.wait_for("len(app.windows()) == 1")
+    assert len(artist.generate()) == 2
