@@ -72,10 +72,10 @@ def snapshot(
     sketch = None
     if sketch_layer:
         drawn = yield from document.layer_pixels(sketch_layer, region)
+        _still(document, size)
         if drawn is None:
             raise DocumentError(tr("The sketch's layer is not there any more. Choose another one, or none."))
         sketch = ImageData("bgra8", (region.w, region.h), drawn)
-    _still(document, size)
     if mask.count(0) == len(mask):
         raise DocumentError(tr("Nothing of the selection lies on the canvas. Select what is to be filled."))
     levels = bytes(mask)

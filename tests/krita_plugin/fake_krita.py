@@ -92,6 +92,8 @@ class Node:
         return self.parent
 
     def pixelData(self, x: int, y: int, w: int, h: int) -> QtCore.QByteArray:
+        if self.document not in Krita.instance().open:
+            return QtCore.QByteArray()  # as of all that was closed
         return QtCore.QByteArray(image_bytes(self.pixels.copy(x, y, w, h)))
 
     projectionPixelData = pixelData
@@ -120,6 +122,7 @@ class Selection:
     def __init__(self, x: int, y: int, coverage: QtGui.QImage) -> None:
         self._x, self._y = x, y
         self.coverage = coverage  # Grayscale8
+        self.read_px = 0
 
     @classmethod
     def box(cls, x: int, y: int, w: int, h: int, value: int = 255) -> Selection:
@@ -140,6 +143,7 @@ class Selection:
         return self.coverage.height()
 
     def pixelData(self, x: int, y: int, w: int, h: int) -> QtCore.QByteArray:
+        self.read_px += w * h
         part = QtGui.QImage(w, h, QtGui.QImage.Format.Format_Grayscale8)
         part.fill(0)
         painter = QtGui.QPainter(part)
@@ -160,6 +164,7 @@ class Document:
         self.chosen: Selection | None = None
         self.undo_steps: list[str] = []
         self.written_in_place: list[str] = []
+        self.read_px = 0
         self.root = Node(self, "root", "grouplayer")
         self.background = Node(self, "Background")
         self.background.pixels = picture.convertToFormat(QtGui.QImage.Format.Format_ARGB32)
@@ -196,6 +201,10 @@ class Document:
         return Node(self, name, type)
 
     def projection(self, x: int, y: int, w: int, h: int) -> QtGui.QImage:
+        self.read_px += w * h
+        return self.painted(x, y, w, h)
+
+    def painted(self, x: int, y: int, w: int, h: int) -> QtGui.QImage:
         picture = QtGui.QImage(w, h, QtGui.QImage.Format.Format_ARGB32)
         picture.fill(0)
         painter = QtGui.QPainter(picture)
@@ -217,10 +226,11 @@ class Document:
 
 
 class View:
-    """Shows a document at a zoom of 1."""
+    """Shows a document, at a zoom of 1 as long as `transform` is not changed."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self.transform = QtGui.QTransform()
 
     def document(self) -> Document:
         return self._document
@@ -229,7 +239,7 @@ class View:
         return QtGui.QTransform()
 
     def flakeToCanvasTransform(self) -> QtGui.QTransform:
-        return QtGui.QTransform()
+        return self.transform
 
 
 class KisCanvasController(QtWidgets.QAbstractScrollArea):
