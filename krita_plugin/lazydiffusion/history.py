@@ -9,6 +9,7 @@ from typing import Optional
 
 from lazydiffusion.client import FillPixels, HistoryEntry, HistoryFill, connect
 from lazydiffusion.client.words import tr
+from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import EditSettings
 
 from .background import Background, GuiThread
@@ -192,8 +193,14 @@ class HistoryView(QtWidgets.QWidget):
 
     def _reuse(self) -> None:
         it = self.current
-        if it is not None:
-            self.reuse.emit(_with_seed(it))
+        if it is None:
+            return
+        try:
+            settings = _with_seed(it)
+        except BadInput as error:  # a later fill of an edit with the largest seed
+            self._tell(error)
+            return
+        self.reuse.emit(settings)
 
     def _tell(self, error: Exception) -> None:
         self.failed.emit(str(error))

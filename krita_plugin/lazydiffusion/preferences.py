@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.places import config_folder, write_private_file
@@ -84,15 +84,14 @@ class Preferences:
         found = cls()
         try:
             values = json.loads((path or default_path()).read_text(encoding="utf8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return found
         for field in dataclasses.fields(cls):
             default = getattr(found, field.name)
-            value = values.get(field.name) if isinstance(values, dict) else None
-            if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            if type(value) is type(default) and _allowed(field.name, value):
-                setattr(found, field.name, value)
+            value: Any = values.get(field.name) if isinstance(values, dict) else None
+            whole = isinstance(default, float) and type(value) is int
+            if (whole or type(value) is type(default)) and _allowed(field.name, value):
+                setattr(found, field.name, float(value) if whole else value)
         return found
 
     def save(self, path: Optional[Path] = None) -> None:

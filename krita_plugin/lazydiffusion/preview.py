@@ -31,7 +31,10 @@ class Preview(QtCore.QObject):
     @property
     def visible(self) -> bool:
         """Whether something is on the canvas."""
-        return self._overlay is not None and self._overlay.isVisible()
+        try:
+            return self._overlay is not None and self._overlay.isVisible()
+        except RuntimeError:
+            return False  # its canvas was closed, and the overlay with it
 
     def show(self, view: CanvasView, document: Document, box: Box, picture: QtGui.QImage) -> None:
         """Show a picture (with alpha) in the box. Where another document is shown, nothing is."""

@@ -79,7 +79,10 @@ def thumbnail(fill: FillPixels, snapshot: Optional[Snapshot], ratio: float = 1.0
         crop = snapshot.canvas.copy(at.x, at.y, at.w, at.h)
         painter.drawImage(shown.rect(), shrunk(crop, shown.width()))
     target = QtCore.QRectF(
-        (box.x - around.x) * scale, (box.y - around.y) * scale, box.w * scale, box.h * scale
+        (box.x - around.x) * scale,
+        (box.y - around.y) * scale,
+        max(1.0, box.w * scale),
+        max(1.0, box.h * scale),
     )
     painter.drawImage(target, shrunk(picture, round(target.width())))
     painter.end()
@@ -93,9 +96,16 @@ def shrunk(picture: QtGui.QImage, width: int) -> QtGui.QImage:
     width = max(1, width)
     if picture.width() <= 2 * width:
         return picture
+    mode = QtCore.Qt.TransformationMode
     if picture.width() > 8 * width:
-        picture = picture.scaledToWidth(4 * width, QtCore.Qt.TransformationMode.FastTransformation)
-    return picture.scaledToWidth(width, QtCore.Qt.TransformationMode.SmoothTransformation)
+        picture = _scaled(picture, 4 * width, mode.FastTransformation)
+    return _scaled(picture, width, mode.SmoothTransformation)
+
+
+def _scaled(picture: QtGui.QImage, width: int, mode: QtCore.Qt.TransformationMode) -> QtGui.QImage:
+    # Qt's scaledToWidth makes nothing at all of a picture that would be less than half a px high.
+    height = max(1, round(picture.height() * width / picture.width()))
+    return picture.scaled(width, height, QtCore.Qt.AspectRatioMode.IgnoreAspectRatio, mode)
 
 
 class ResultList(QtWidgets.QListWidget):

@@ -172,7 +172,8 @@ class _SeedValidator(QtGui.QValidator):
         state = QtGui.QValidator.State
         if not text:
             return state.Intermediate, text, position
-        good = text.isascii() and text.isdigit() and int(text) <= MAX_SEED
+        # Its length first: Python refuses to read a number of thousands of digits.
+        good = len(text) <= len(str(MAX_SEED)) and text.isascii() and text.isdigit() and int(text) <= MAX_SEED
         return (state.Acceptable if good else state.Invalid), text, position
 
     def fixup(self, text: str) -> str:

@@ -69,6 +69,7 @@ def snapshot(
     if region != document.whole:
         small = overview_size(size)
         overview = ImageData("bgra8", small, (yield from _overview(document, size, small)))
+    _still(document, size)
     sketch = None
     if sketch_layer:
         drawn = yield from document.layer_pixels(sketch_layer, region)

@@ -107,7 +107,9 @@ def test_of_a_large_canvas_the_region_is_exact_and_the_rest_an_overview() -> Non
 def test_transparent_parts_are_seen_on_white() -> None:
     bgra = noise(120, 80)
     bgra[:40, :, 3], bgra[40:50, :, 3] = 255, 0
-    found = pixels(read(opened(bgra, Selection.box(20, 10, 30, 30))).request.canvas)
+    sent = read(opened(bgra, Selection.box(20, 10, 30, 30)))  # it has the canvas's memory
+    found = pixels(sent.request.canvas)
+    assert (found[..., 3] == 255).all()
     np.testing.assert_array_equal(found[:40], bgra[:40])
     assert (found[40:50] == 255).all()
     opacity = bgra[50:, :, 3:] / 255
@@ -138,7 +140,8 @@ def test_what_is_sent_does_not_grow_with_the_canvas_and_what_is_read_with_its_wi
     for side in (1024, 8192):
         document = Painted(side, side)
         document.chosen = Selection.box(400, 300, 300, 200)
-        request = read(document).request
+        whole = read(document)
+        request = whole.request
         region = request.part.w * request.part.h
         assert document.chosen.read_px == region
         sent[side] = sum(memoryview(image.data).nbytes for image in request.images().values())

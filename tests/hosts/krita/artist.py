@@ -40,6 +40,7 @@ if space:
     document.waitForDone()
 app.activeWindow().addView(document)
 document.waitForDone()
+keep["document"] = document
 """
 
 SELECT = """
@@ -138,9 +139,7 @@ class Artist:
     ) -> None:
         """Open a new document; `space`: colour model, depth and profile."""
         self.krita.ask(CREATE, 120, width=width, height=height, name=name, space=space)
-        self.krita.wait_for(
-            "app.activeDocument() is not None and app.activeDocument().name() == name", name=name
-        )
+        self.krita.wait_for("app.activeDocument() == keep['document']")
         self.krita.settle()
         self.show_docker()
 

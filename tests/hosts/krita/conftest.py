@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.hosts.conftest import StartKrita
 from tests.hosts.krita.artist import PANEL, Artist, with_plugin
-from tests.hosts.krita.real_krita import CLOSE_DOCUMENTS, RealKrita
+from tests.hosts.krita.real_krita import RealKrita
 
 TIDY = f"""{PANEL}
 panel.cancel()
@@ -26,8 +26,6 @@ def plugin_krita(start_shared_krita: StartKrita, tiny_model: Path) -> RealKrita:
 
 @pytest.fixture
 def artist(plugin_krita: RealKrita) -> Iterator[Artist]:
-    """At work in the shared Krita; no document and no result of an earlier test is there."""
+    """At work in the shared Krita; no result of an earlier test is there, but documents may be."""
     yield Artist(plugin_krita)
     plugin_krita.ask(TIDY)
-    plugin_krita.ask(CLOSE_DOCUMENTS)
-    plugin_krita.wait_for("not app.documents()")

@@ -43,6 +43,10 @@ except FileNotFoundError:
     return None
 """
 
+LAYER_LIST = 1.2
+"""Seconds after which Krita 5.1's list of layers has taken the last change in; a document closed before may crash it
+(KisNodeModel::processUpdateQueue, seen in 5.1.5 without any plugin at work)."""
+
 CLOSE_DOCUMENTS = """
 for document in app.documents():
     document.setBatchmode(True)
@@ -218,6 +222,7 @@ class RealKrita:
 
     def quit(self, timeout: float = 60) -> None:
         """Close the documents without asking and quit. Raises KritaFailed unless all went well to the end."""
+        time.sleep(LAYER_LIST)
         self.ask(CLOSE_DOCUMENTS)
         self.later("app.action('file_quit').trigger()")
         process = self._running_process()
@@ -276,6 +281,7 @@ class RealKrita:
             "LANG": "C.UTF-8",
             "DISPLAY": self.display.name,
             "XDG_RUNTIME_DIR": str(self.folder / "run"),
+            "PYTHONFAULTHANDLER": "1",  # where a crash came from is in the log then
             "LAZYDRIVER_SOCKET": str(self._socket),
             "LAZYDRIVER_UNCAUGHT": str(self._uncaught),
             **self.environment,

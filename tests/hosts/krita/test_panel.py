@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from tests.hosts.krita.artist import PANEL, Artist
+from tests.hosts.krita.real_krita import CLOSE_DOCUMENTS, LAYER_LIST
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -121,6 +122,9 @@ def test_a_core_that_is_killed_is_told_and_the_next_edit_starts_another(artist: 
 
 def test_nothing_open_and_nothing_selected(artist: Artist) -> None:
     krita = artist.krita
+    time.sleep(LAYER_LIST)
+    krita.ask(CLOSE_DOCUMENTS)
+    krita.wait_for("app.activeDocument() is None")
     krita.ask("app.action('lazydiffusion_generate').trigger()")
     assert artist.notice == "No picture is open. Open one, and select what is to be filled."
     artist.create(128, 96)
@@ -139,7 +143,8 @@ def test_a_document_closed_during_the_edit(artist: Artist) -> None:
     artist.set(steps=100)
     krita.click("lazyGenerate")
     krita.wait_for(f"{PANEL}return panel.session.share", 60)
-    krita.ask("d = app.activeDocument(); d.setModified(False); d.close()")
+    time.sleep(LAYER_LIST)
+    krita.ask("d = keep['document']; d.setModified(False); d.close()")
     artist.finish()
     assert len(artist.results) == 1
     artist.create(name="second")
@@ -169,6 +174,7 @@ def test_each_window_has_its_own(artist: Artist) -> None:
         "not keep['panel'].applying.busy and len(keep['second'].activeView().document().topLevelNodes()) == 2"
     )
     assert len(artist.results) == 1, "the first window's are its own"
+    time.sleep(LAYER_LIST)
     krita.ask(
         "keep.pop('panel'); d = keep['second'].activeView().document(); d.setModified(False); d.close()"
     )
