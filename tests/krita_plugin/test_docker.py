@@ -136,21 +136,30 @@ def test_krita_tells_the_docker_that_another_picture_is_shown(
     assert bench.docker.windowTitle() == "LazyDiffusion"
 
 
-def test_a_closed_window_ends_its_edit_and_no_other(two: tuple[DockedBench, DockedBench]) -> None:
+def test_a_docker_that_goes_with_its_window_ends_its_edit_and_no_other(
+    two: tuple[DockedBench, DockedBench],
+) -> None:
     left, right = two
     for bench in two:
         bench.open()
-        bench.panel.settings.variations.setValue(8)
-        bench.panel.settings.steps.setValue(100)
-    left.trigger("generate")
-    left.wait_until(lambda: left.panel.session.share)
-    session = left.panel.session
-    left.window.windowClosed.emit()
-    assert session.wait(20)
+    going = Krita.instance().factories[0].kind()
+    left.window.widget.addDockWidget(QtCore.Qt.DockWidgetArea.RightDockWidgetArea, going)
+    session, heard = going.panel.session, []
+    session.ended.connect(heard.append)
+    going.panel.settings.variations.setValue(8)
+    going.panel.settings.steps.setValue(200)
+    going.panel.generate()
+    left.wait_until(lambda: session.share)
+    right.panel.generate()
+    with left.qtbot.waitSignal(session.destroyed):
+        going.setParent(None)
+        going.deleteLater()
+    right.finish()
+    assert len(right.panel.results.results) == 1
     left.wait_until(lambda: not connect(start=False).info()["queue"]["running"])
-    assert left.panel.results.results == [], "nobody is told any more"
-    right.panel.settings.steps.setValue(0)
-    assert len(right.generate()) == 1
+    left_over = [entry for entry in connect(start=False).history(2) if entry.settings.variations == 8]
+    assert all(len(entry.fills) < 8 for entry in left_over)
+    assert heard == [], "nobody is told any more"
 
 
 def test_outside_of_krita_the_package_does_nothing() -> None:

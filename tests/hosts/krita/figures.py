@@ -1,0 +1,135 @@
+"""How long an edit takes in a real Krita, and how long it keeps Krita's window waiting; small and huge canvases.
+
+    python -m tests.hosts.krita.figures [--host NAME] [--rounds 5] [--json FILE]
+
+The core is the real one with the embedded model, on this machine's processor. Times are medians, in milliseconds. A
+stall is the longest time in which Krita's event loop did not come round, by a timer of 5 ms inside Krita; what Krita
+needs for itself, measured in the same run, stands beside it. "plugin" is the longest time that the plugin's own code
+took at a stretch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from tests.hosts import chroots
+from tests.hosts.display import Display
+from tests.hosts.krita.artist import PANEL, Artist, with_plugin
+from tests.hosts.krita.real_krita import RealKrita
+
+SIDES = (1024, 8192)
+SELECTED = (400, 300)
+
+LISTEN = f"""{PANEL}
+import time
+times = keep["times"] = {{}}
+work = keep["work"] = [0.0]
+def at(name):
+    return lambda *given: times.setdefault(name, time.perf_counter())
+panel.go.pressed.connect(at("click"))
+panel.session.previewed.connect(at("preview"))
+panel.session.found.connect(at("found"))
+panel.apply_button.pressed.connect(at("apply"))
+panel.applying.applied.connect(at("applied"))
+panel.session.changed.connect(lambda: times.setdefault("read", time.perf_counter())
+                              if panel.session.text.startswith("Starting") else None)
+from lazydiffusion import turns
+from lazydiffusion.background import GuiThread
+def timed(function):
+    def call(*given):
+        began = time.perf_counter()
+        try:
+            return function(*given)
+        finally:
+            work[0] = max(work[0], time.perf_counter() - began)
+    return call
+turns.Turns._turn = timed(turns.Turns._turn)
+GuiThread._call = timed(GuiThread._call)
+"""
+RESET = "keep['times'].clear(); keep['work'][0] = 0; heartbeat.reset()"
+READ = "return keep['times'], keep['work'][0], heartbeat.read()['longest_ms']"
+LAYER_BY_KRITA = "app.action('add_new_paint_layer').trigger()"
+
+
+def measure(artist: Artist, side: int, rounds: int) -> dict[str, float]:
+    """One canvas of side x side px; milliseconds by name."""
+    krita = artist.krita
+    artist.create(side, side)
+    artist.select((side - SELECTED[0]) // 2, (side - SELECTED[1]) // 2, *SELECTED)
+    artist.generate()  # the core starts and loads the model: not what is measured
+    artist.apply()
+    krita.key("ctrl+z")
+    rows: list[dict[str, float]] = []
+    for _ in range(rounds):
+        row: dict[str, float] = {}
+        time.sleep(1.5)
+        krita.ask(RESET)
+        time.sleep(3)
+        row["Krita alone: stall"] = krita.ask(READ)[2]
+        krita.ask(RESET)
+        krita.ask(LAYER_BY_KRITA)
+        time.sleep(3)
+        row["Krita's own new layer: stall"] = krita.ask(READ)[2]
+        krita.key("ctrl+z")
+        time.sleep(2)
+        krita.ask(RESET)
+        artist.generate()
+        times, work, stall = krita.ask(READ)
+        row["canvas read"] = 1000 * (times["read"] - times["click"])
+        row["click to first preview"] = 1000 * (times["preview"] - times["click"])
+        row["click to result"] = 1000 * (times["found"] - times["click"])
+        row["edit: stall"], row["edit: plugin"] = stall, 1000 * work
+        time.sleep(1)
+        krita.ask(RESET)
+        artist.apply()
+        time.sleep(2)
+        times, work, stall = krita.ask(READ)
+        row["apply to layer"] = 1000 * (times["applied"] - times["apply"])
+        row["apply: stall"], row["apply: plugin"] = stall, 1000 * work
+        row["click to layer"] = row["click to result"] + row["apply to layer"]
+        krita.key("ctrl+z")
+        rows.append(row)
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
+def main() -> None:
+    """Measure, print a table, and keep it if that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.hosts.krita.figures")
+    parser.add_argument("--host", default="bookworm", choices=list(chroots.RECIPES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        display = Display(Path(folder) / "display")
+        krita = RealKrita(chroots.host(options.host), Path(folder) / "krita", display, with_plugin())
+        try:
+            krita.start()
+            artist = Artist(krita)
+            artist.create()
+            krita.ask(
+                "app.action('toggle_display_selection').trigger()"
+            )  # Krita paints its ants all the time
+            krita.ask(LISTEN)
+            found = {side: measure(artist, side, options.rounds) for side in SIDES}
+            version = krita.ask("app.version()")
+        finally:
+            krita.kill()
+            display.close()
+    print(f"Krita {version}, {options.rounds} rounds, ms")  # noqa: T201
+    print(f"{'':32}" + "".join(f"{f'{side} x {side}':>14}" for side in SIDES) + f"{'ratio':>8}")  # noqa: T201
+    for name in found[SIDES[0]]:
+        values = [found[side][name] for side in SIDES]
+        print(f"{name:32}" + "".join(f"{value:14.0f}" for value in values) + f"{values[1] / values[0]:8.1f}")  # noqa: T201
+    if options.json:
+        options.json.write_text(
+            json.dumps({"krita": version, "rounds": options.rounds, "ms": found}, indent=2)
+        )
+
+
+if __name__ == "__main__":
+    main()
