@@ -6,39 +6,34 @@ from typing import Optional
 
 from lazydiffusion.client import State
 from lazydiffusion.client.modes import Mode
-from lazydiffusion.client.words import mode_name, tr
+from lazydiffusion.client.words import tr
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import WINDOW_TOKENS
 
 from .applying import Applying
 from .core_watch import CoreWatch
-from .document import CanvasView, Document, Layer, active_document, window_of
-from .history import HistoryView
+from .document import CanvasView, Document, active_document, window_of
+from .panel_widgets import PanelWidgets
 from .preferences import Preferences
 from .preview import Preview
 from .qt import QtCore, QtGui, QtWidgets
-from .results import Result, ResultList
+from .results import Result
 from .session import EditSession, LivePreview
-from .settings_form import SettingsForm
-from .widgets import Fold, Notice, PromptEdit, tool_button
 
 Qt = QtCore.Qt
 
 SAVE_AFTER = 700
 """Milliseconds after the last change of a field until the preferences are saved."""
-LEAST_HEIGHT = 230
-"""Px: prompt and Generate can be seen wherever Krita puts the docker at first."""
 DOT = {"ready": "#4caf50", "busy": "#e0a030", "problem": "#d04545", "": "#888888"}
 """Colours of the core's state: readable on light and dark grounds."""
 
 
-class Panel(QtWidgets.QWidget):
-    """Everything of the docker of one window."""
+class Panel(PanelWidgets):
+    """The docker of one window."""
 
     def __init__(self, parent: Optional[QtWidgets.QWidget] = None) -> None:
         super().__init__(parent)
-        self.setObjectName("lazyPanel")
         self.preferences = Preferences.load()
         self.session = EditSession(self)
         self.watch = CoreWatch(self)
@@ -51,7 +46,6 @@ class Panel(QtWidgets.QWidget):
         self._saving.setSingleShot(True)
         self._saving.setInterval(SAVE_AFTER)
         self._saving.timeout.connect(lambda: self.preferences.save())
-        self._make()
         self._fill_in()
         self._connect()
         self._show_edit()
@@ -73,10 +67,12 @@ class Panel(QtWidgets.QWidget):
                 lambda: self.generate(everything=True),
             )
             return
-        if not self.preferences.seed_locked:
-            self.settings.throw_dice()
         self._edited()
         try:
+            self.preferences.edit_settings()  # refused before the dice are thrown
+            if not self.preferences.seed_locked:
+                self.settings.throw_dice()
+                self._edited()
             settings = self.preferences.edit_settings()
             self.session.start(
                 document,
@@ -119,6 +115,8 @@ class Panel(QtWidgets.QWidget):
     def use_settings(self, settings: EditSettings) -> None:
         """Take the fields of an earlier edit."""
         self.preferences.take(settings)
+        # What it would keep away from must be seen.
+        self.preferences.show_negative |= bool(settings.negative_prompt)
         self._fill_in()
         self.preferences.save()
 
@@ -134,92 +132,6 @@ class Panel(QtWidgets.QWidget):
         self.session.close()
         self.applying.stop()
         self._save_now()
-
-    # How it looks.
-
-    def _make(self) -> None:
-        self.modes = QtWidgets.QButtonGroup(self)
-        mode_row = QtWidgets.QHBoxLayout()
-        mode_row.setSpacing(2)
-        for number, mode in enumerate(Mode):
-            button = QtWidgets.QPushButton(mode_name(mode))
-            button.setObjectName("lazyMode%s" % mode.value.capitalize())
-            button.setCheckable(True)
-            button.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
-            self.modes.addButton(button, number)
-            mode_row.addWidget(button, 4 if mode is Mode.ADD else 3)
-        self.prompt = PromptEdit(3)
-        self.prompt.setObjectName("lazyPrompt")
-        self.prompt.setAccessibleName(tr("Prompt"))
-        self.negative = PromptEdit(2)
-        self.negative.setObjectName("lazyNegative")
-        self.negative.setPlaceholderText(tr("What to keep away from"))
-        self.negative_fold = Fold(tr("Negative prompt"), self.negative, "lazyNegativeFold")
-        self.settings = SettingsForm(self._layers)
-        self.settings_fold = Fold(tr("Settings"), self.settings, "lazySettingsFold")
-        self.go = QtWidgets.QPushButton()
-        self.go.setObjectName("lazyGenerate")
-        self.progress = QtWidgets.QProgressBar()
-        self.progress.setObjectName("lazyProgress")
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
-        # What comes and goes must not move what the artist is about to click.
-        kept = self.progress.sizePolicy()
-        kept.setRetainSizeWhenHidden(True)
-        self.progress.setSizePolicy(kept)
-        self.status = QtWidgets.QLabel()
-        self.status.setObjectName("lazyStatus")
-        self.status.setWordWrap(True)
-        self.status.setTextFormat(Qt.TextFormat.PlainText)
-        self.dot = QtWidgets.QLabel()
-        self.dot.setFixedSize(9, 9)
-        status_row = QtWidgets.QHBoxLayout()
-        status_row.addWidget(self.dot)
-        status_row.addWidget(self.status, 1)
-        self.notice = Notice()
-        self.results = ResultList()
-        self.previous = tool_button("previous", tr("Previous result"), "lazyPrevious")
-        self.next = tool_button("next", tr("Next result"), "lazyNext")
-        self.apply_button = QtWidgets.QPushButton(tr("Apply"))
-        self.apply_button.setObjectName("lazyApply")
-        self.apply_button.setToolTip(tr("Make it a layer above the active one"))
-        self.discard_button = QtWidgets.QPushButton(tr("Discard"))
-        self.discard_button.setObjectName("lazyDiscard")
-        self.discard_button.setToolTip(tr("Take it off this list; the history keeps it"))
-        result_row = QtWidgets.QHBoxLayout()
-        for widget, stretch in (
-            (self.previous, 0), (self.next, 0), (self.apply_button, 1), (self.discard_button, 1)
-        ):  # fmt: skip
-            result_row.addWidget(widget, stretch)
-        self.result_part = QtWidgets.QWidget()
-        result_layout = QtWidgets.QVBoxLayout(self.result_part)
-        result_layout.setContentsMargins(0, 0, 0, 0)
-        result_layout.addWidget(self.results)
-        result_layout.addLayout(result_row)
-        self.history = HistoryView()
-        self.history_fold = Fold(tr("History"), self.history, "lazyHistoryFold")
-
-        content = QtWidgets.QWidget()
-        layout = QtWidgets.QVBoxLayout(content)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.setSpacing(6)
-        layout.addLayout(mode_row)
-        for widget in (self.prompt, self.negative_fold, self.settings_fold, self.go, self.progress):
-            layout.addWidget(widget)
-        layout.addLayout(status_row)
-        for widget in (self.notice, self.result_part, self.history_fold):
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        area = QtWidgets.QScrollArea()
-        area.setObjectName("lazyScroll")
-        area.setWidgetResizable(True)
-        area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
-        area.setMinimumHeight(LEAST_HEIGHT)
-        outer = QtWidgets.QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
 
     def _connect(self) -> None:
         self.modes.buttonToggled.connect(lambda button, on: self._mode_chosen() if on else None)
@@ -308,10 +220,6 @@ class Panel(QtWidgets.QWidget):
             }[mode]
         )
 
-    def _layers(self) -> list[Layer]:
-        document = active_document(self)
-        return document.layers() if document is not None else []
-
     # The running edit and its results.
 
     def _go(self) -> None:
@@ -326,9 +234,8 @@ class Panel(QtWidgets.QWidget):
         self.go.setToolTip(tr("End this edit") if busy else tr("Shift+Enter in the prompt does the same"))
         share = self.session.share if busy else self.applying.share
         self.progress.setVisible(busy or applying)
-        self.progress.setRange(0, 0 if share is None else 1000)
-        if share is not None:
-            self.progress.setValue(round(1000 * share))
+        # Not Qt's bar that runs to and fro: each of its frames would have Krita paint its whole window.
+        self.progress.setValue(round(1000 * (share or 0)))
         self._show_core()
         self._enable()
 
@@ -395,7 +302,14 @@ class Panel(QtWidgets.QWidget):
             self.notice.clear()
 
     def _fetched(self, result: Result, apply: bool) -> None:
-        self.results.add(result, choose=True)
+        # One that is listed already may belong to another picture: applied is the one without a picture of its own.
+        listed = [
+            it for it in self.results.results if (it.fill, it.settings) == (result.fill, result.settings)
+        ]
+        if not listed:
+            self.results.add(result, choose=True)
+        elif not apply:
+            self.results.choose(listed[0])
         self._enable()
         if apply:
             self._apply(result)
@@ -404,7 +318,6 @@ class Panel(QtWidgets.QWidget):
         state = "problem" if self.watch.problem else str((self.watch.info or {}).get("state", ""))
         if state == "loading" or self.watch.starting or self.session.busy:
             state = "busy"
-        colour = DOT.get(state, DOT[""])
-        self.dot.setStyleSheet("background: %s; border-radius: 4px;" % colour)
+        self.dot.set_colour(DOT.get(state, DOT[""]))
         self.status.setText(self.session.text or self.applying.text or self.watch.text)
         self.settings.set_models(self.watch.models)

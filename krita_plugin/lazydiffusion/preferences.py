@@ -13,7 +13,6 @@ from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.places import config_folder, write_private_file
 from lazydiffusion.protocol import (
     MAX_GUIDANCE,
-    MAX_PROMPT,
     MAX_RADIUS,
     MAX_SEED,
     MAX_STEPS,
@@ -22,6 +21,8 @@ from lazydiffusion.protocol import (
 
 LOG = logging.getLogger(__name__)
 FILE = "krita.json"
+LONGEST_TEXT = 100_000
+"""Characters of a prompt that are kept. An edit may have fewer: what is too long is told then, and not lost."""
 MAX_VARIATIONS = 8
 """As many as the docker shows beside each other; the core would make more."""
 
@@ -123,7 +124,7 @@ def _allowed(name: str, value: object) -> bool:
     if name == "mode":
         return value in [mode.value for mode in Mode]
     if isinstance(value, str):
-        return len(value) <= MAX_PROMPT and not any("\ud800" <= char <= "\udfff" for char in value)
+        return len(value) <= LONGEST_TEXT and not any("\ud800" <= char <= "\udfff" for char in value)
     if name in _RANGES and isinstance(value, (int, float)):
         low, high = _RANGES[name]
         return low <= value <= high

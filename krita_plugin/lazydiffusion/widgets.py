@@ -152,6 +152,30 @@ class Notice(QtWidgets.QFrame):
             callback()
 
 
+class Dot(QtWidgets.QWidget):
+    """A small coloured disc."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFixedSize(9, 9)
+        self._colour = ""
+
+    def set_colour(self, colour: str) -> None:
+        """Paint it so. Nothing happens when it is so already: what the docker paints costs Krita a whole frame."""
+        if colour != self._colour:
+            self._colour = colour
+            self.update()
+
+    def paintEvent(self, event: QtGui.QPaintEvent) -> None:
+        """Qt's own hook."""
+        painter = QtGui.QPainter(self)
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QtGui.QColor(self._colour))
+        painter.drawEllipse(self.rect())
+        painter.end()
+
+
 class WheelGuard(QtCore.QObject):
     """Lets the wheel scroll the docker over fields that it would change, unless they have the keyboard."""
 

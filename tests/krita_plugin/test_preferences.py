@@ -88,8 +88,8 @@ def test_a_field_that_is_wrong_has_its_default_and_the_others_stay(file: Path) -
     good = asdict(Preferences("add", "a cat", "a dog", 3, 5, True, 7, 1.5, 2, 4, MODEL, True, True))
     wrong: dict[str, list[object]] = {
         "mode": ["paint", 3, None],
-        "prompt": [5, "a" * 1001, "\ud800", None, ["a"]],
-        "negative_prompt": [{}, "a" * 1001],
+        "prompt": [5, "a" * 100_001, "\ud800", None, ["a"]],
+        "negative_prompt": [{}, "a" * 100_001],
         "variations": [0, 9, "3", 2.0, True],
         "seed": [-1, 2**63, 1.0, "5"],
         "seed_locked": [1, "yes", None],
