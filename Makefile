@@ -46,7 +46,7 @@ test: .venv/installed-dev ## install what the tests need and run them
 
 test-hosts: .venv/installed-dev ## run the tests in real editors, as root; the first time builds Debian chroots for them
 	$(BIN)/python -m tests.hosts.chroots
-	$(BIN)/pytest --hosts tests/hosts $(ARGS)
+	$(BIN)/pytest --hosts tests/hosts -n 2 --dist loadgroup $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, and who imports whom
 	$(BIN)/ruff check

@@ -31,7 +31,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = metafunc.config.getoption("host") or list(chroots.RECIPES)
     if unknown := sorted(set(names) - set(chroots.RECIPES)):
         raise pytest.UsageError(f"--host {unknown[0]}: there are {', '.join(chroots.RECIPES)}")
-    metafunc.parametrize("krita_host", names, indirect=True, scope="session")
+    # One process of pytest-xdist has all tests of a host: `-n 2 --dist loadgroup`.
+    hosts = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+    metafunc.parametrize("krita_host", hosts, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -240,10 +240,16 @@ class Artist:
         """The chosen result, (h, w, 4)."""
         path = self.krita.folder / "fill.png"
         assert self.krita.ask(PICTURE_OF_FILL, path=str(path))
-        return np.asarray(Image.open(path).convert("RGBA"))
+        return self.picture(path)
 
     def export(self, name: str = "export.png") -> np.ndarray:
         """What Krita saves of the document as PNG, (h, w, 4)."""
         path = self.krita.folder / name
         assert self.krita.ask(EXPORT, 60, path=str(path))
-        return np.asarray(Image.open(path).convert("RGBA"))
+        return self.picture(path)
+
+    @staticmethod
+    def picture(path: Path) -> np.ndarray:
+        """A picture file, (h, w, 4)."""
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGBA"))
