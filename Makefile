@@ -3,17 +3,20 @@
 #   make demo                           torch as pip chooses it (on Linux: a CUDA build)
 #   make test TORCH=torch==2.13.0       a given torch, for instance a CPU build that pip finds locally
 #   make test ARGS="-k geometry"        ARGS go to the command that the target runs
+#   make test-in-krita6                 the tests in one of the real editors, see tests/hosts/chroots.py
 
 TORCH  ?= torch
 PYTHON ?= python3
 CONFIG ?= clipart
 ARGS   ?=
 
+HOSTS  ?= bookworm trixie krita6
+
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLE := core/lazydiffusion/assets/sample
 
-.PHONY: help demo plugins test test-hosts check format train bench bench-service clean
+.PHONY: help demo plugins test test-hosts $(HOSTS:%=test-in-%) check format train bench bench-service clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +49,11 @@ test: .venv/installed-dev ## install what the tests need and run them
 
 test-hosts: .venv/installed-dev ## run the tests in real editors, as root; the first time builds Debian chroots for them
 	$(BIN)/python -m tests.hosts.chroots
-	$(BIN)/pytest --hosts tests/hosts -n 2 --dist loadgroup $(ARGS)
+	+$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going $(HOSTS:%=test-in-%)
+
+$(HOSTS:%=test-in-%): test-in-%: .venv/installed-dev
+	@mkdir -p build
+	$(BIN)/pytest --hosts tests/hosts --host $* --junitxml=build/test-in-$*.xml $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, and who imports whom
 	$(BIN)/ruff check

@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--host", action="append", metavar="NAME", help="only with this editor; may be given again"
     )
+    group.addoption("--screenshots", metavar="DIR", help="keep the pictures of the editors there")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -31,9 +31,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = metafunc.config.getoption("host") or list(chroots.RECIPES)
     if unknown := sorted(set(names) - set(chroots.RECIPES)):
         raise pytest.UsageError(f"--host {unknown[0]}: there are {', '.join(chroots.RECIPES)}")
-    # One process of pytest-xdist has all tests of a host: `-n 2 --dist loadgroup`.
-    hosts = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
-    metafunc.parametrize("krita_host", hosts, indirect=True, scope="session")
+    metafunc.parametrize("krita_host", names, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests of no host to the first one's run, when each host has a run of its own."""
+    names = config.getoption("host")
+    if names and next(iter(chroots.RECIPES)) not in names:
+        here = Path(__file__).parent
+        others = [it for it in items if here in it.path.parents and "krita_host" not in it.fixturenames]  # type: ignore[attr-defined]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [it for it in items if it not in others]
 
 
 @pytest.fixture(scope="session")

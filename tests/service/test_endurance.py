@@ -68,5 +68,5 @@ def test_five_hundred_edits_from_four_clients(new_process: Callable[..., CorePro
     warm, end = memory
     print(f"resident memory: {warm / 2**20:.1f} MiB after 100 edits, {end / 2**20:.1f} MiB after 500")  # noqa: T201
     assert end < 1.05 * warm
-    assert one.info()["queue"] == {"running": False, "waiting": 0}
+    assert one.info()["queue"] == {"running": False, "waiting": 0, "client": ""}
     assert "Traceback" not in process.said()

@@ -205,7 +205,7 @@ core._transport.json("POST", "/v1/edits", headers=headers, body=half())
     client.communicate(timeout=60)
     assert client.returncode == -9
     assert len(core.submit(edit_request()).wait()) == 1
-    assert core.info()["queue"] == {"running": False, "waiting": 0}
+    assert core.info()["queue"] == {"running": False, "waiting": 0, "client": ""}
     assert len(core.history()) == 1
 
 

@@ -58,7 +58,7 @@ def still_works(process: CoreProcess) -> Any:
     yield
     core = process.client()
     deadline = time.monotonic() + 20
-    while core.info()["queue"] != {"running": False, "waiting": 0}:
+    while core.info()["queue"] != {"running": False, "waiting": 0, "client": ""}:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len(core.submit(edit_request()).wait()) == 1
