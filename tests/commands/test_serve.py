@@ -126,7 +126,7 @@ def test_status_and_stop_tell_what_is_there(installed: Installed) -> None:
     assert status["pid"] == installed.pid()
     assert status["token_file"] == str(installed.runtime / places.RUNTIME_FILE)
     assert status["address"].startswith("unix:")
-    assert status["queue"] == {"running": False, "waiting": 0}
+    assert status["queue"] == {"running": False, "waiting": 0, "client": ""}
     shown = run("status").stdout
     assert f"pid {installed.pid()}" in shown
     assert str(installed.history) in shown

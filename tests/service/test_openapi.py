@@ -108,7 +108,7 @@ def test_it_describes_what_there_is_and_asks_for_a_token(document: dict[str, Any
 
 def test_after_all_this_the_core_still_edits(tcp_process: CoreProcess) -> None:
     core = tcp_process.client()
-    assert core.info()["queue"] == {"running": False, "waiting": 0}
+    assert core.info()["queue"] == {"running": False, "waiting": 0, "client": ""}
     assert len(core.submit(edit_request()).wait()) == 1
     assert next(m for m in core.info()["models"] if m["name"] == MODEL)["state"] == "loaded"
     assert "Traceback" not in tcp_process.said()

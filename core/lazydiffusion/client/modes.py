@@ -1,4 +1,4 @@
-"""What an artist can ask for, in every editor: fill, add an object, remove (standard library only, valid Python 3.9)."""
+"""What an artist can ask for: fill, add an object, remove (standard library only, valid Python 3.9)."""
 
 from __future__ import annotations
 
