@@ -10,6 +10,14 @@ from tests.hosts.conftest import StartKrita
 from tests.hosts.krita.artist import PANEL, Artist, with_plugin
 from tests.hosts.krita.real_krita import RealKrita
 
+CLOSE_OTHERS = """
+active = app.activeDocument()
+for document in app.documents():
+    if document != active:
+        document.setModified(False)
+        document.close()
+"""
+
 TIDY = f"""{PANEL}
 panel.cancel()
 panel.notice.clear()
@@ -26,6 +34,7 @@ def plugin_krita(start_shared_krita: StartKrita, tiny_model: Path) -> RealKrita:
 
 @pytest.fixture
 def artist(plugin_krita: RealKrita) -> Iterator[Artist]:
-    """At work in the shared Krita; no result of an earlier test is there, but documents may be."""
+    """At work in the shared Krita; no result of an earlier test is there, and at most one of its documents."""
     yield Artist(plugin_krita)
     plugin_krita.ask(TIDY)
+    plugin_krita.ask(CLOSE_OTHERS)  # not the active one, whose layers Krita may still be listing: see LAYER_LIST
