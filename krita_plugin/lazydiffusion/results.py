@@ -14,7 +14,7 @@ from .document import Document
 from .qt import QtCore, QtGui, QtWidgets
 from .snapshot import Snapshot
 
-THUMBNAIL = 84
+THUMBNAIL = 80
 """Side of a thumbnail, px: three stand side by side in a docker of 300 px."""
 CELL = THUMBNAIL + 6
 MOST_ROWS = 3
@@ -211,9 +211,18 @@ class ResultList(QtWidgets.QListWidget):
 
     def _fit(self) -> None:
         """Be as high as the thumbnails need, up to three rows."""
-        columns = max(1, (self.width() - 2 * self.frameWidth()) // CELL)
-        rows = min(MOST_ROWS, max(1, -(-len(self._results) // columns)))
-        self.setFixedHeight(rows * CELL + 2 * self.frameWidth() + 4)
+        width = self.width() - 2 * self.frameWidth()
+        rows = self._rows(width)
+        # Of Qt's own choice, a scroll bar may come only because it takes the room of a column itself.
+        policy = QtCore.Qt.ScrollBarPolicy
+        self.setVerticalScrollBarPolicy(
+            policy.ScrollBarAlwaysOn if rows > MOST_ROWS else policy.ScrollBarAlwaysOff
+        )
+        self.setFixedHeight(min(rows, MOST_ROWS) * CELL + 2 * self.frameWidth() + 4)
+
+    def _rows(self, width: int) -> int:
+        columns = max(1, width // CELL)
+        return max(1, -(-len(self._results) // columns))
 
 
 class _ThumbnailDelegate(QtWidgets.QStyledItemDelegate):

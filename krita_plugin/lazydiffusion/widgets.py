@@ -47,17 +47,14 @@ class Fold(QtWidgets.QWidget):
     def __init__(self, title: str, content: QtWidgets.QWidget, name: str) -> None:
         super().__init__()
         self.content = content
+        self._open = False
         self._button = QtWidgets.QToolButton()
         self._button.setObjectName(name)
         self._button.setText(title)
-        self._button.setCheckable(True)
         self._button.setAutoRaise(True)
         self._button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._button.setArrowType(Qt.ArrowType.RightArrow)
-        self._button.setStyleSheet(
-            "QToolButton { border: none; padding: 2px; }"
-        )  # not a button that stays down
-        self._button.toggled.connect(self._toggle)
+        self._button.clicked.connect(self._clicked)  # not checkable: it would look pressed down
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -68,16 +65,18 @@ class Fold(QtWidgets.QWidget):
     @property
     def open(self) -> bool:
         """Whether the content shows."""
-        return self._button.isChecked()
+        return self._open
 
     @open.setter
     def open(self, value: bool) -> None:
-        self._button.setChecked(value)
+        if value != self._open:
+            self._open = value
+            self._button.setArrowType(Qt.ArrowType.DownArrow if value else Qt.ArrowType.RightArrow)
+            self.content.setVisible(value)
+            self.toggled.emit(value)
 
-    def _toggle(self, open: bool) -> None:
-        self._button.setArrowType(Qt.ArrowType.DownArrow if open else Qt.ArrowType.RightArrow)
-        self.content.setVisible(open)
-        self.toggled.emit(open)
+    def _clicked(self) -> None:
+        self.open = not self._open
 
 
 class Notice(QtWidgets.QFrame):
@@ -86,6 +85,7 @@ class Notice(QtWidgets.QFrame):
     def __init__(self, parent: Optional[QtWidgets.QWidget] = None) -> None:
         super().__init__(parent)
         self.setObjectName("lazyNotice")
+        self._edge = QtGui.QColor()
         self._label = QtWidgets.QLabel()
         self._label.setObjectName("lazyNoticeText")
         self._label.setWordWrap(True)
@@ -104,7 +104,7 @@ class Notice(QtWidgets.QFrame):
         row.addWidget(self._label, 1)
         row.addWidget(close, 0, Qt.AlignmentFlag.AlignTop)
         layout = QtWidgets.QVBoxLayout(self)
-        layout.setContentsMargins(8, 6, 6, 6)
+        layout.setContentsMargins(10, 6, 6, 6)
         layout.addLayout(row)
         layout.addWidget(self._answer)
         self.hide()
@@ -138,12 +138,21 @@ class Notice(QtWidgets.QFrame):
         self._callback = None
         self._answer.hide()
         self._label.setText(text)
-        # Only the edge has a colour of its own: the text is readable on whatever the theme's ground is.
-        self.setStyleSheet(
-            "#lazyNotice { border: 1px solid %s; border-left: 4px solid %s; border-radius: 3px; }"
-            % (edge, edge)
-        )
+        self._edge = QtGui.QColor(edge)
+        self.update()
         self.show()
+
+    def paintEvent(self, event: QtGui.QPaintEvent) -> None:
+        """Draw the edge. Only it has a colour of its own, so the text is readable on whatever the theme's ground is.
+
+        By hand, because a style sheet would set the docker's small font aside.
+        """
+        painter = QtGui.QPainter(self)
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        painter.setPen(self._edge)
+        painter.drawRoundedRect(QtCore.QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 3, 3)
+        painter.fillRect(0, 1, 4, self.height() - 2, self._edge)
+        painter.end()
 
     def _answered(self) -> None:
         callback = self._callback

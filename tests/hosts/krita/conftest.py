@@ -37,4 +37,6 @@ def artist(plugin_krita: RealKrita) -> Iterator[Artist]:
     """At work in the shared Krita; no result of an earlier test is there, and at most one of its documents."""
     yield Artist(plugin_krita)
     plugin_krita.ask(TIDY)
-    plugin_krita.ask(CLOSE_OTHERS)  # not the active one, whose layers Krita may still be listing: see LAYER_LIST
+    plugin_krita.ask(
+        CLOSE_OTHERS
+    )  # not the active one, whose layers Krita may still be listing: see LAYER_LIST

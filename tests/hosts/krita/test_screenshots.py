@@ -41,6 +41,9 @@ for widget in content.findChildren(QtWidgets.QWidget):
     if isinstance(widget, QtWidgets.QLabel) and widget.wordWrap():
         if widget.heightForWidth(widget.width()) > widget.height():
             bad.append([text, "needs a height of", widget.heightForWidth(widget.width()), "has", widget.height()])
+    elif isinstance(widget, QtWidgets.QLabel):
+        if widget.sizeHint().width() > widget.width():
+            bad.append([text, "needs a width of", widget.sizeHint().width(), "has", widget.width()])
     elif text and widget.fontMetrics().boundingRect(text.replace("&", "")).width() > widget.contentsRect().width():
         bad.append([text, "does not fit into", widget.width()])
 return bad
@@ -62,6 +65,17 @@ document = app.openDocument(path)
 app.activeWindow().addView(document)
 keep["document"] = document
 """
+
+
+HOLE = (440, 690, 731, 981)
+"""Around the sample's mask: left, top, right, bottom."""
+BOX = [440, 690, 291, 291]
+SELECT_SAMPLE = """
+selection = krita.Selection()
+selection.setPixelData(bytes.fromhex(mask), *box)
+keep["document"].setSelection(selection)
+"""
+USED = f"{PANEL}return panel.findChild(QtWidgets.QScrollArea, 'lazyScroll').widget().sizeHint().height()"
 
 
 @pytest.fixture(params=["dark", "bright"])
@@ -101,7 +115,9 @@ def test_screenshots(
     krita.ask(OPEN, 60, path=str(krita.home / "canvas.png"))
     krita.wait_for("app.activeDocument() == keep['document']")
     artist.show_docker()
-    krita.ask(SELECT, x=440, y=690, w=292, h=292, value=255)
+    krita.ask(
+        SELECT_SAMPLE, mask=Image.open(SAMPLE / "mask.png").convert("L").crop(HOLE).tobytes().hex(), box=BOX
+    )
     states: dict[str, Image.Image] = {}
 
     def look(state: str) -> None:
@@ -110,9 +126,11 @@ def test_screenshots(
         assert krita.ask(CUT_OFF) == [], state
         assert {text: ratio for text, ratio in krita.ask(LEGIBLE) if ratio < 4.5} == {}, state
         with Image.open(krita.grab("lazyPanel", tmp_path / f"{state}.png")) as picture:
-            states[state] = picture.convert("RGB")
+            used = min(picture.height, krita.ask(USED) + GAP)
+            states[state] = picture.convert("RGB").crop((0, 0, picture.width, used))
 
-    krita.type_into("lazyPrompt", "a red apple")
+    krita.type_into("lazyPrompt", (SAMPLE / "prompt.txt").read_text().strip())
+    artist.panel("panel.settings.lock.setChecked(True)")  # seed 0, as `make demo` has it
     krita.click("lazySettingsFold")
     krita.wait_for(f"{PANEL}return panel.watch.info is not None and panel.watch.info['state'] == 'ready'", 60)
     artist.set(variations=3)
@@ -146,10 +164,11 @@ def test_screenshots(
 
     name = f"krita{krita_host.recipe.version[0]}-{theme}"
     height = max(picture.height for picture in states.values())
-    sheet = Image.new("RGB", (len(states) * (WIDTH + GAP) - GAP, height), (128, 128, 128))
+    ground = states["idle"].getpixel((1, 1))
+    sheet = Image.new("RGB", (len(states) * (WIDTH + GAP) - GAP, height), ground)
     for column, picture in enumerate(states.values()):
         assert abs(picture.width - WIDTH) <= 2
-        sheet.paste(picture.crop((0, 0, WIDTH, height)), (column * (WIDTH + GAP), 0))
+        sheet.paste(picture, (column * (WIDTH + GAP), 0))
     keep_picture(sheet, name)
     if theme == "dark":
         keep_picture(window, f"{name}-window")
