@@ -21,6 +21,8 @@ from .results import Result, thumbnail
 from .snapshot import Snapshot, snapshot
 from .turns import Turns
 
+PAUSE = 200
+"""Milliseconds between two steps that are told, and between two previews: each costs Krita a frame of its window."""
 CLIENT = "krita-%d" % os.getpid()
 """Who asks: the docks of one Krita take turns with other editors as one."""
 
@@ -69,6 +71,8 @@ class EditSession(QtCore.QObject):
         self._mask: Optional[tuple[Box, QtCore.QSize, QtGui.QImage]] = None
         self._notices: dict[int, str] = {}
         self._cancelling = False
+        self._told, self._previewed = QtCore.QElapsedTimer(), QtCore.QElapsedTimer()
+        self._told.start()
         self.busy = False
         """Whether an edit runs."""
         self.text = ""
@@ -97,6 +101,7 @@ class EditSession(QtCore.QObject):
             sketch_layer = ""
         self._settings, self._ratio = asked, ratio
         self._mask, self._cancelling = None, False
+        self._previewed.invalidate()
         self._notices.clear()
         self.busy = True
         self._say(tr("Reading the canvas…"), None)
@@ -154,12 +159,18 @@ class EditSession(QtCore.QObject):
         if self._cancelling:
             return
         if isinstance(event, Previewed):
-            self._preview(event)
+            if not self._previewed.isValid() or self._previewed.elapsed() >= PAUSE:
+                self._preview(event)
+                self._previewed.start()
             return
         count = self._settings.variations
         share = self.share
         if isinstance(event, Stepped):
             share = (event.fill + event.step / event.steps) / count
+            if 1 < event.step < event.steps and self._told.elapsed() < PAUSE:
+                self.share = share
+                return
+            self._told.start()
         text = progress(event, count)
         if text:
             self._say(text, share)

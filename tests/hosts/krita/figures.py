@@ -38,6 +38,13 @@ panel.apply_button.pressed.connect(at("apply"))
 panel.applying.applied.connect(at("applied"))
 panel.session.changed.connect(lambda: times.setdefault("read", time.perf_counter())
                               if panel.session.text.startswith("Starting") else None)
+from lazydiffusion.events import Done
+hear = panel.session._hear
+def listen(event):
+    if isinstance(event, Done):
+        times["report"] = event.report["ms"]["total"]
+    hear(event)
+panel.session._controller._on_event = listen
 from lazydiffusion import turns
 from lazydiffusion.background import GuiThread
 def timed(function):
@@ -80,6 +87,7 @@ def measure(artist: Artist, side: int, rounds: int) -> dict[str, float]:
         krita.ask(RESET)
         artist.generate()
         times, work, stall = krita.ask(READ)
+        row["the core's own work"] = times["report"]
         row["canvas read"] = 1000 * (times["read"] - times["click"])
         row["click to first preview"] = 1000 * (times["preview"] - times["click"])
         row["click to result"] = 1000 * (times["found"] - times["click"])
