@@ -172,7 +172,10 @@ SMOOTH = QtCore.Qt.TransformationMode.SmoothTransformation
 def test_a_thumbnail_has_the_screens_resolution(qtbot: QtBot, ratio: float) -> None:
     fill = FillPixels(0, Box(5, 5, 300, 100), 0, bytes([1, 2, 3, 255]) * 30000)
     made = thumbnail(fill, None, ratio)
-    assert (made.width(), made.height()) == (round(84 * ratio), round(28 * ratio))
+    assert (made.width(), made.height()) == (
+        round(results.THUMBNAIL * ratio),
+        round(results.THUMBNAIL / 3 * ratio),
+    )
     assert made.devicePixelRatio() == ratio
 
 
@@ -180,7 +183,7 @@ def test_huge_and_tiny_fills_have_thumbnails_too(qtbot: QtBot) -> None:
     for w, h in ((1, 4000), (4000, 1), (1, 1)):
         fill = FillPixels(0, Box(0, 0, w, h), 0, bytes([1, 2, 3, 255]) * (w * h))
         made = thumbnail(fill, None)
-        assert 1 <= min(made.width(), made.height()) <= max(made.width(), made.height()) == 84
+        assert 1 <= min(made.width(), made.height()) <= max(made.width(), made.height()) == results.THUMBNAIL
         assert made.toImage().pixelColor(made.rect().center()).name() == "#010203"
 
 
