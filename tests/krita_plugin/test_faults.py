@@ -160,5 +160,5 @@ def test_closing_the_window_ends_its_edit(bench: Bench) -> None:
     long_edit(bench)
     bench.wait_until(lambda: bench.panel.results.results)
     bench.panel.close_down()
-    assert bench.panel.session.wait(20)
+    assert bench.panel.session.wait(60)
     assert not connect(start=False).info()["queue"]["running"]

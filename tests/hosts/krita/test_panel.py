@@ -100,9 +100,9 @@ def test_a_core_that_is_killed_is_told_and_the_next_edit_starts_another(artist: 
     krita = artist.krita
     artist.create()
     artist.select(50, 60, 80, 40)
-    artist.set(steps=200, variations=8)
+    artist.set(steps=30, variations=8)
     krita.click("lazyGenerate")
-    krita.wait_for(f"{PANEL}return len(panel.results.results)", 60)
+    krita.wait_for(f"{PANEL}return len(panel.results.results)", 120)
     krita.ask(
         "import os, signal\nfrom lazydiffusion.client.places import RuntimeFile\n"
         "os.kill(RuntimeFile.read().pid, signal.SIGKILL)"
