@@ -10,7 +10,7 @@ PYTHON ?= python3
 CONFIG ?= clipart
 ARGS   ?=
 
-HOSTS  ?= bookworm trixie krita6
+HOSTS  ?= krita51 krita52 krita6 gimp30 gimp32
 
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check

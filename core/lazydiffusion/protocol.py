@@ -135,7 +135,7 @@ class EditRequest:
     canvas_size: Size
     """(width, height) of the whole canvas, px."""
     canvas: ImageData
-    """The region's pixels; alpha, if there is any, is ignored."""
+    """The region's pixels; where they are transparent, white shows through."""
     mask: ImageData
     """Of the region; above 0 = generate here. A picture with alpha counts as its luminance times its opacity."""
     region: Optional[Box] = None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from lazydiffusion.client import CoreLost, connect
-from lazydiffusion.client.start import find_command
+from lazydiffusion.client import connect, look
 from lazydiffusion.client.words import core_state, tr
 
 from .background import Background
@@ -68,7 +67,7 @@ class CoreWatch(QtCore.QObject):
         """Ask once, in the background."""
         if not self._looking:
             self._looking = True
-            self._background.run(_ask, self._told, self._refused)
+            self._background.run(look, self._told, self._refused)
 
     def warm(self) -> None:
         """Start the core where it is not running, so that the first edit need not wait for it."""
@@ -96,11 +95,3 @@ class CoreWatch(QtCore.QObject):
     def _set(self, info: Optional[dict[str, Any]], problem: str) -> None:
         self.info, self.problem = info, problem
         self.changed.emit()
-
-
-def _ask() -> Optional[dict[str, Any]]:
-    try:
-        return connect(start=False).info()
-    except CoreLost:
-        find_command()  # raises CoreNotInstalled: better said now than after the first click
-        return None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Optional
 
-from lazydiffusion.client import FillPixels, HistoryEntry, HistoryFill, connect
+from lazydiffusion.client import FillPixels, connect
+from lazydiffusion.client.kept import Kept
 from lazydiffusion.client.words import tr
 from lazydiffusion.errors import BadInput
-from lazydiffusion.protocol import EditSettings
 
 from .background import Background, GuiThread
 from .qt import QtCore, QtGui, QtWidgets
@@ -23,26 +21,6 @@ LIMIT = 50
 """Edits that are listed; the core keeps more."""
 SIDE = 56
 """Side of a thumbnail, px."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """One fill of an earlier edit."""
-
-    entry: HistoryEntry
-    fill: HistoryFill
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What tells it from all others."""
-        return self.entry.id, self.fill.fill
-
-    @property
-    def caption(self) -> str:
-        """Prompt, seed and time, on two lines."""
-        prompt = " ".join(self.entry.settings.prompt.split()) or tr("(no prompt)")
-        when = time.strftime("%d %b %H:%M", time.localtime(self.entry.created))
-        return "%s\n%s" % (prompt, tr("seed %d · %s") % (self.fill.seed, when))
 
 
 class HistoryView(QtWidgets.QWidget):
@@ -196,7 +174,7 @@ class HistoryView(QtWidgets.QWidget):
         if it is None:
             return
         try:
-            settings = _with_seed(it)
+            settings = it.settings_again()
         except BadInput as error:  # a later fill of an edit with the largest seed
             self._tell(error)
             return
@@ -221,11 +199,6 @@ class HistoryView(QtWidgets.QWidget):
             lambda nothing: self.load(),
             self._tell,
         )
-
-
-def _with_seed(it: Kept) -> EditSettings:
-    """The settings that would make this fill again, alone."""
-    return replace(it.entry.settings, seed=it.fill.seed, variations=1)
 
 
 def _button(text: str, tip: str, name: str) -> QtWidgets.QPushButton:

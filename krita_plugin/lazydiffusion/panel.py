@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Optional
 
 from lazydiffusion.client import State
+from lazydiffusion.client.fields import prompt_hint
 from lazydiffusion.client.modes import Mode
-from lazydiffusion.client.words import tr
+from lazydiffusion.client.words import nothing_selected, tr
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import WINDOW_TOKENS
@@ -62,7 +63,7 @@ class Panel(PanelWidgets):
             return
         if not everything and not document.has_selection:
             self.notice.ask(
-                tr("Nothing is selected. Select what is to be filled, or fill the whole canvas."),
+                nothing_selected(),
                 tr("Fill the whole canvas"),
                 lambda: self.generate(everything=True),
             )
@@ -212,13 +213,7 @@ class Panel(PanelWidgets):
         self.prompt.setEnabled(mode.uses_prompt)
         self.negative.setEnabled(mode.uses_prompt)
         self.settings.sketch.setEnabled(mode.uses_prompt)
-        self.prompt.setPlaceholderText(
-            {
-                Mode.FILL: tr("What to paint. Empty: what is around goes on"),
-                Mode.ADD: tr("What to add to the selection"),
-                Mode.REMOVE: tr("Remove needs no prompt: what is around goes on"),
-            }[mode]
-        )
+        self.prompt.setPlaceholderText(prompt_hint(mode))
 
     # The running edit and its results.
 

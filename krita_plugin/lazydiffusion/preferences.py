@@ -9,75 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from lazydiffusion.client.fields import MAX_VARIATIONS, FieldValues
 from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.places import config_folder, write_private_file
-from lazydiffusion.protocol import (
-    MAX_GUIDANCE,
-    MAX_RADIUS,
-    MAX_SEED,
-    MAX_STEPS,
-    EditSettings,
-)
+from lazydiffusion.protocol import MAX_GUIDANCE, MAX_RADIUS, MAX_SEED, MAX_STEPS
 
 LOG = logging.getLogger(__name__)
 FILE = "krita.json"
 LONGEST_TEXT = 100_000
 """Characters of a prompt that are kept. An edit may have fewer: what is too long is told then, and not lost."""
-MAX_VARIATIONS = 8
-"""As many as the docker shows beside each other; the core would make more."""
 
 
 @dataclass
-class Preferences:
-    """The docker's fields."""
+class Preferences(FieldValues):
+    """What the docker's fields hold, and which of its parts are unfolded."""
 
-    mode: str = Mode.FILL.value
-    prompt: str = ""
-    negative_prompt: str = ""
-    variations: int = 1
-    seed: int = 0
-    seed_locked: bool = False
-    """Whether Generate keeps the seed; otherwise it throws the dice first."""
-    steps: int = 0
-    """0: the model's own default."""
-    guidance: float = 0.0
-    """0: the model's own default."""
-    grow: int = 0
-    feather: int = 0
-    model: str = EditSettings.model
     show_negative: bool = False
     show_settings: bool = False
-
-    @property
-    def edit_mode(self) -> Mode:
-        """The mode as an object."""
-        return Mode(self.mode)
-
-    def edit_settings(self) -> EditSettings:
-        """What the core is asked for. Raises BadInput for a prompt that is too long."""
-        return EditSettings(
-            prompt=self.prompt,
-            negative_prompt=self.negative_prompt,
-            seed=self.seed,
-            steps=self.steps or None,
-            guidance=self.guidance or None,
-            variations=self.variations,
-            feather=self.feather,
-            grow=self.grow,
-            model=self.model,
-        )
-
-    def take(self, settings: EditSettings) -> None:
-        """The fields of an earlier edit: 'Use settings again'. The seed is locked, or it would not be used."""
-        self.prompt, self.negative_prompt = settings.prompt, settings.negative_prompt
-        self.seed, self.seed_locked = settings.seed, True
-        self.steps, self.guidance = settings.steps or 0, settings.guidance or 0.0
-        self.variations = min(settings.variations, MAX_VARIATIONS)
-        self.grow, self.feather, self.model = settings.grow, settings.feather, settings.model
-        if settings.strength < 1:
-            self.mode = Mode.ADD.value
-        elif self.mode == Mode.ADD.value or settings.prompt:
-            self.mode = Mode.FILL.value
 
     @classmethod
     def load(cls, path: Optional[Path] = None) -> Preferences:

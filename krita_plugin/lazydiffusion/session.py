@@ -9,7 +9,7 @@ from typing import Optional
 from lazydiffusion.client import CoreError, EditController, FillPixels, State
 from lazydiffusion.client.controller import ENDED
 from lazydiffusion.client.modes import Mode, settings_for
-from lazydiffusion.client.words import edit_state, progress, tr
+from lazydiffusion.client.words import edit_state, progress, share_done, tr
 from lazydiffusion.events import Event, Filled, Previewed, Stepped
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import WINDOW_TOKENS, Box
@@ -166,7 +166,7 @@ class EditSession(QtCore.QObject):
         count = self._settings.variations
         share = self.share
         if isinstance(event, Stepped):
-            share = (event.fill + event.step / event.steps) / count
+            share = share_done(event, count)
             if 1 < event.step < event.steps and self._told.elapsed() < PAUSE:
                 self.share = share
                 return

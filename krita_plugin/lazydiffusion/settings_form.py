@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from typing import Callable, Optional, Union
 
+from lazydiffusion.client.fields import Field, FieldValues, fields, thrown_seed
 from lazydiffusion.client.words import tr
-from lazydiffusion.protocol import MAX_GUIDANCE, MAX_RADIUS, MAX_SEED, MAX_STEPS
+from lazydiffusion.protocol import MAX_SEED
 
 from .document import Layer
-from .preferences import MAX_VARIATIONS, Preferences
 from .qt import QtCore, QtGui, QtWidgets
 from .widgets import WheelGuard, tool_button
 
-DICE = 2**31 - 1
-"""The largest seed that the dice throw: short enough to be read and typed."""
-
 
 class SettingsForm(QtWidgets.QWidget):
-    """Fields for everything of `Preferences` but mode and prompts."""
+    """Fields for everything of `FieldValues` but mode and prompts."""
 
     edited = QtCore.pyqtSignal()
     """The artist changed a field."""
@@ -27,13 +23,14 @@ class SettingsForm(QtWidgets.QWidget):
         """`layers`: gives the layers that could be a sketch, asked when the list opens."""
         super().__init__(parent)
         self._guard = WheelGuard(self)
-        self.variations = self._number("lazyVariations", 1, MAX_VARIATIONS)
-        self.steps = self._number("lazySteps", 0, MAX_STEPS, tr(" steps"))
-        self.grow = self._number("lazyGrow", 0, MAX_RADIUS, tr(" px"))
-        self.feather = self._number("lazyFeather", 0, MAX_RADIUS, tr(" px"))
+        known = fields()
+        self.variations = self._number("lazyVariations", known["variations"])
+        self.steps = self._number("lazySteps", known["steps"])
+        self.grow = self._number("lazyGrow", known["grow"])
+        self.feather = self._number("lazyFeather", known["feather"])
         self.guidance = QtWidgets.QDoubleSpinBox()
         self.guidance.setObjectName("lazyGuidance")
-        self.guidance.setRange(0, MAX_GUIDANCE)
+        self.guidance.setRange(known["guidance"].low, known["guidance"].high)
         self.guidance.setDecimals(1)
         self.guidance.setSingleStep(0.5)
         for automatic in (self.steps, self.guidance):
@@ -60,30 +57,26 @@ class SettingsForm(QtWidgets.QWidget):
         form.setContentsMargins(4, 0, 0, 0)
         form.setVerticalSpacing(4)
         form.setFieldGrowthPolicy(QtWidgets.QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        rows: tuple[tuple[str, Union[QtWidgets.QWidget, QtWidgets.QLayout], str], ...] = (
-            (tr("Variations"), self.variations, tr("How many fills to make, each with the next seed")),
-            (tr("Seed"), seed_row, tr("The same seed and settings give the same fill")),
-            (
-                tr("Quality"),
-                self.steps,
-                tr("More steps take longer; automatic is what the model was made for"),
-            ),
-            (tr("Guidance"), self.guidance, tr("How closely to follow the prompt")),
-            (tr("Grow"), self.grow, tr("Make the selection larger by this much first")),
-            (tr("Feather"), self.feather, tr("Soften the border, inside the selection")),
-            (tr("Sketch"), self.sketch, tr("A layer with rough colours or lines to follow")),
-            (tr("Model"), self.model, tr("Which model paints")),
-        )
-        for label, field, tip in rows:
-            form.addRow(label, field)
-            for widget in (form.labelForField(field), field):
+        shown: dict[str, Union[QtWidgets.QWidget, QtWidgets.QLayout]] = {
+            "variations": self.variations,
+            "seed": seed_row,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "grow": self.grow,
+            "feather": self.feather,
+            "sketch": self.sketch,
+            "model": self.model,
+        }
+        for name, field in known.items():
+            form.addRow(field.label, shown[name])
+            for widget in (form.labelForField(shown[name]), shown[name]):
                 if isinstance(widget, QtWidgets.QWidget):
-                    widget.setToolTip(tip)
-        self.seed.setToolTip(rows[1][2])
+                    widget.setToolTip(field.tip)
+        self.seed.setToolTip(known["seed"].tip)
         for guarded in (self.guidance, self.sketch, self.model):
             self._guard.guard(guarded)
 
-    def show_values(self, values: Preferences) -> None:
+    def show_values(self, values: FieldValues) -> None:
         """Fill the fields."""
         was = self.blockSignals(True)
         self.variations.setValue(values.variations)
@@ -96,7 +89,7 @@ class SettingsForm(QtWidgets.QWidget):
         self.set_models([], values.model)
         self.blockSignals(was)
 
-    def store_values(self, values: Preferences) -> None:
+    def store_values(self, values: FieldValues) -> None:
         """What the fields hold, into `values`."""
         values.variations = self.variations.value()
         values.seed = int(self.seed.text() or 0)
@@ -116,7 +109,7 @@ class SettingsForm(QtWidgets.QWidget):
 
     def throw_dice(self) -> None:
         """A new seed."""
-        self.seed.setText(str(random.randint(0, DICE)))
+        self.seed.setText(str(thrown_seed()))
 
     def _dice(self) -> None:
         self.throw_dice()
@@ -125,14 +118,14 @@ class SettingsForm(QtWidgets.QWidget):
     def _seed_typed(self) -> None:
         self.edited.emit()
 
-    def _number(self, name: str, low: int, high: int, unit: str = "") -> QtWidgets.QSpinBox:
-        field = QtWidgets.QSpinBox()
-        field.setObjectName(name)
-        field.setRange(low, high)
-        field.setSuffix(unit)
-        field.valueChanged.connect(lambda value: self.edited.emit())
-        self._guard.guard(field)
-        return field
+    def _number(self, name: str, field: Field) -> QtWidgets.QSpinBox:
+        box = QtWidgets.QSpinBox()
+        box.setObjectName(name)
+        box.setRange(int(field.low), int(field.high))
+        box.setSuffix(" " + field.unit if field.unit else "")
+        box.valueChanged.connect(lambda value: self.edited.emit())
+        self._guard.guard(box)
+        return box
 
 
 class SketchBox(QtWidgets.QComboBox):

@@ -55,6 +55,8 @@ class Recipe:
     """What a host is made of."""
 
     name: str
+    editor: str
+    """"krita" or "gimp"."""
     version: str
     """How its editor's version starts."""
     suites: tuple[str, ...]
@@ -87,16 +89,19 @@ OPTIONS = (
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("bookworm", "5.1", ("bookworm",), ("krita", "python3-pyqt5")),
-        Recipe("trixie", "5.2", ("trixie",), ("krita", "python3-pyqt5")),
+        Recipe("krita51", "krita", "5.1", ("bookworm",), ("krita", "python3-pyqt5")),
+        Recipe("krita52", "krita", "5.2", ("trixie",), ("krita", "python3-pyqt5")),
         Recipe(
             "krita6",
+            "krita",
             "6.",
             ("sid", "experimental"),
             ("krita", "python3-pyqt6", "qt6-svg-plugins"),  # without the last one Krita 6 has no icons
             "Package: krita krita-data\nPin: release a=experimental\nPin-Priority: 990\n",
             required=False,  # both suites move, and may not be installable on a given day
         ),
+        Recipe("gimp30", "gimp", "3.0", ("trixie",), ("gimp", "python3-gi-cairo")),
+        Recipe("gimp32", "gimp", "3.2", ("forky",), ("gimp", "python3-gi-cairo"), required=False),
     )
 }
 

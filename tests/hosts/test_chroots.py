@@ -43,7 +43,7 @@ def test_mounts_and_processes_end_with_the_program(krita_host: chroots.Host) -> 
 def test_a_host_is_made_once_and_anew_for_another_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = chroots.Recipe("small", "0", ("bookworm",), ("mawk",))
+    small = chroots.Recipe("small", "none", "0", ("bookworm",), ("mawk",))
     monkeypatch.setenv("LAZYDIFFUSION_HOSTS", str(tmp_path))
     monkeypatch.setitem(chroots.RECIPES, "small", small)
     (tmp_path / "small.partial").mkdir()

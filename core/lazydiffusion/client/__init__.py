@@ -11,7 +11,7 @@ An editor lets an `EditController` do this in a thread of its own.
 from __future__ import annotations
 
 from lazydiffusion.client.controller import EditController, EditRunning, State
-from lazydiffusion.client.core import Core, connect
+from lazydiffusion.client.core import Core, connect, look
 from lazydiffusion.client.edit import Edit, FillPixels
 from lazydiffusion.client.errors import (
     CoreError,
@@ -43,4 +43,5 @@ __all__ = [
     "HistoryFill",
     "State",
     "connect",
+    "look",
 ]

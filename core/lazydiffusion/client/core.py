@@ -157,6 +157,18 @@ def connect(
         lock.release()
 
 
+def look() -> Optional[dict[str, Any]]:
+    """What the core says about itself; None where none is running, which this does not change.
+
+    Raises CoreNotInstalled where none could be started either: better said now than after the first click.
+    """
+    try:
+        return connect(start=False).info()
+    except CoreLost:
+        find_command()
+        return None
+
+
 def _running(client: str) -> Optional[Core]:
     """The core that answers at the place that the runtime file names. Raises CoreTooOld."""
     found = places.RuntimeFile.read()

@@ -48,6 +48,11 @@ def layer_name(prompt: str, seed: int) -> str:
     return tr("%s (seed %d)") % (words, seed)
 
 
+def nothing_selected() -> str:
+    """What an artist is told who has selected nothing."""
+    return tr("Nothing is selected. Select what is to be filled, or fill the whole canvas.")
+
+
 def core_state(info: Optional[dict[str, Any]], client: str = "") -> str:
     """The core's state in plain words. `info`: as `Core.info` gave it, None when no core runs. `client`: who asks."""
     if info is None:
@@ -93,6 +98,11 @@ def progress(event: Event, variations: int) -> str:
             step = tr("Fill %d of %d, step %d of %d") % (event.fill + 1, variations, event.step, event.steps)
         return "%s · %s" % (step, time_left(event.seconds_left))
     return ""
+
+
+def share_done(event: Stepped, variations: int) -> float:
+    """How much of an edit is done after a step, 0..1."""
+    return (event.fill + event.step / event.steps) / variations
 
 
 def time_left(seconds: float) -> str:

@@ -111,7 +111,7 @@ def measure(artist: Artist, side: int, rounds: int) -> dict[str, float]:
 def main() -> None:
     """Measure, print a table, and keep it if that is asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.hosts.krita.figures")
-    parser.add_argument("--host", default="bookworm", choices=list(chroots.RECIPES))
+    parser.add_argument("--host", default="krita51", choices=list(chroots.RECIPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-opengl", action="store_true", help="let Krita paint its canvas without OpenGL")
     parser.add_argument("--json", type=Path, help="write the figures there")

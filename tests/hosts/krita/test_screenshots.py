@@ -1,6 +1,6 @@
 """The docker in every state, in dark and light, with the real model: nothing is cut off at 300 px.
 
-    make test-in-bookworm test-in-krita6 ARGS="-k screenshots --screenshots docs/krita"
+    make test-in-krita51 test-in-krita6 ARGS="-k screenshots --screenshots docs/krita"
 
 keeps the pictures that docs/ shows.
 """

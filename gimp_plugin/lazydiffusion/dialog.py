@@ -1,0 +1,308 @@
+"""The dialog "Fill Selection": prompt, settings, a view of the result in its place, variations to choose from."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lazydiffusion.client import EditController, FillPixels, State
+from lazydiffusion.client.controller import ENDED
+from lazydiffusion.client.fields import FieldValues
+from lazydiffusion.client.modes import settings_for
+from lazydiffusion.client.words import edit_state, progress, share_done
+from lazydiffusion.errors import LazyDiffusionError
+from lazydiffusion.events import Event, Filled, Previewed, Stepped
+from lazydiffusion.protocol import EditSettings
+from lazydiffusion.window import WINDOW_TOKENS, Box
+
+from .arguments import sketch_of, store_values, values_of
+from .core_watch import CoreWatch, in_main
+from .form import FieldForm
+from .gtk import SPACE, Gdk, GLib, Gtk, button, column, dialog, row, tr, wrapping
+from .image import ImageError, Picture
+from .questions import may_convert
+from .results import VIEW, Result, ResultList, View
+from .snapshot import snapshot
+
+CLIENT = "gimp-%d" % os.getpid()
+"""Who asks."""
+PATIENCE = 6.0
+"""Seconds that a closed dialog waits until the core has heard that its edit is cancelled."""
+DOUBLE_CLICK = 0.5
+"""Seconds in which the second half of a double click on Generate does not cancel."""
+
+
+class FillDialog:
+    """One run of the dialog."""
+
+    def __init__(self, picture: Picture, config: Any) -> None:
+        self.picture, self._config = picture, config
+        self._layers: list[Any] = []
+        self._settings = EditSettings()
+        self._view: View | None = None
+        self._cancelling = False
+        self._everything = bool(config.get_property("whole-canvas"))
+        self._first = True
+        """Whether the running edit has no result yet."""
+        self._notices: dict[int, str] = {}
+        self._started = 0.0
+        self._open = True
+        self.controller = EditController(
+            on_state=self._enter,
+            on_event=self._hear,
+            on_fill=self._take,
+            on_error=lambda error: self.tell(str(error)),
+            call=in_main,
+            client=CLIENT,
+        )
+        self.watch = CoreWatch(self._show_core, CLIENT)
+        self._make()
+        self._given = values_of(config)
+        self.form.show_values(self._given)
+        self.form.choose_sketch(sketch_of(config))
+        self._show_edit()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an edit runs."""
+        return self.controller.state not in ENDED
+
+    def run(self) -> list[Any] | None:
+        """Show it until it is closed; gives the layers that were made, None where nothing was done."""
+        self.window.show_all()
+        self._hide_empty()
+        self.form.prompt.text.grab_focus()
+        self.watch.start()
+        in_main(self._look_at_canvas)
+        loop = GLib.MainLoop()
+        self.window.connect("response", self._answered, loop)
+        loop.run()
+        return self._end()
+
+    # What is there to be seen.
+
+    def _make(self) -> None:
+        self.window = dialog(tr("Fill Selection"), "lazyFill")
+        self.window.add_button(tr("_Close"), Gtk.ResponseType.CLOSE).set_name("lazyClose")
+        self.apply_button = self.window.add_button(tr("_Apply"), Gtk.ResponseType.APPLY)
+        self.apply_button.set_name("lazyApply")
+        self.apply_button.set_tooltip_text(tr("Make it a layer above the selected one"))
+        self.form = FieldForm(lambda: self.picture.layers(), self.generate)
+        self.go = button(tr("_Generate"), "lazyGenerate")
+        self.go.connect("clicked", lambda button: self._go())
+        self.bar = Gtk.ProgressBar()
+        self.bar.set_name("lazyProgress")
+        self.status = wrapping("lazyStatus")
+        self.notice = wrapping("lazyNotice")
+        self.notice_button = button(tr("Fill the _whole canvas"), "lazyNoticeAnswer")
+        self.notice_button.connect("clicked", lambda button: self.generate(everything=True))
+        self.notice_part = Gtk.InfoBar(message_type=Gtk.MessageType.WARNING)
+        self.notice_part.set_name("lazyNoticePart")
+        self.notice_part.get_content_area().pack_start(column(self.notice, self.notice_button), True, True, 0)
+        left = column(self.form.widget, self.go, self.bar, self.status, self.notice_part)
+        left.set_size_request(300, -1)
+        self.view = Gtk.Image()
+        self.view.set_name("lazyView")
+        frame = Gtk.Frame()
+        frame.set_size_request(VIEW + 2, VIEW + 2)
+        frame.add(self.view)
+        self.results = ResultList(self._chosen, self.apply)
+        right = column(frame, self.results.widget)
+        content = self.window.get_content_area()
+        content.set_border_width(2 * SPACE)
+        body = row(left, right, space=2 * SPACE)
+        left.set_hexpand(True)
+        content.pack_start(body, True, True, 0)
+        self.window.connect("key-press-event", self._pressed)
+
+    def _hide_empty(self) -> None:
+        self.notice_part.set_visible(bool(self.notice.get_text()))
+
+    # What buttons and keys do.
+
+    def generate(self, everything: bool = False) -> None:
+        """Begin an edit of what is selected now; what is missing is said in the notice."""
+        if self.busy:
+            return
+        self._everything = everything or bool(self._config.get_property("whole-canvas"))
+        values = self.form.values()
+        try:
+            if not values.seed_locked:
+                values.edit_settings()  # refused before the dice are thrown
+                self.form.throw_dice()
+                values = self.form.values()
+            settings = settings_for(values.edit_mode, values.edit_settings())
+            self.tell("")
+            self.status.set_text(tr("Reading the canvas…"))
+            view = self._read(settings, values)
+            if view.snapshot.picture.is_indexed and not self._may_convert():
+                self._show_edit()
+                return
+        except LazyDiffusionError as error:
+            self._show_edit()
+            asks = self.picture.is_open and self.picture.selection_box() is None and not self._everything
+            self.tell(str(error), ask=asks)
+            return
+        self._view, self._settings = view, settings
+        self._store(values)
+        self._first, self._cancelling = True, False
+        self._notices.clear()
+        self.results.choose(None)
+        self.view.set_from_pixbuf(view.empty)
+        self._started = GLib.get_monotonic_time() / 1e6
+        self.controller.start(view.snapshot.request)
+        self._show_edit()
+
+    def cancel(self) -> None:
+        """End the running edit; its finished results stay."""
+        if self.busy and not self._cancelling:
+            self._cancelling = True
+            self.controller.cancel()
+            self.status.set_text(tr("Cancelling…"))
+
+    def apply(self) -> None:
+        """Make the chosen result a layer."""
+        result = self.results.current
+        if result is None:
+            return
+        try:
+            if self.picture.is_open and self.picture.is_indexed and not self._may_convert():
+                return
+            self._layers = self.picture.add_layers([result.layer], result.settings.feather > 0) + self._layers
+        except ImageError as error:
+            self.tell(str(error))
+            return
+        self.results.mark_applied(result)
+        size, made_for = self.picture.size, result.canvas_size
+        self.tell(
+            ""
+            if size == made_for
+            else tr(
+                "The canvas was %d x %d px when the fill was made and is %d x %d px now. The layer lies at its old "
+                "place; move it if need be."
+            )
+            % (*made_for, *size)
+        )
+
+    def tell(self, text: str, ask: bool = False) -> None:
+        """Say something in the notice; "" takes it away. `ask`: offer to fill the whole canvas."""
+        self.notice.set_text(text)
+        self.notice_part.set_visible(bool(text))
+        self.notice_button.set_visible(ask)
+
+    def _go(self) -> None:
+        if not self.busy:
+            self.generate()
+        elif GLib.get_monotonic_time() / 1e6 - self._started > DOUBLE_CLICK:
+            self.cancel()
+
+    def _pressed(self, window: Any, event: Any) -> bool:
+        if event.keyval in (Gdk.KEY_Return, Gdk.KEY_KP_Enter) and event.state & Gdk.ModifierType.CONTROL_MASK:
+            self.generate()
+            return True
+        return False
+
+    def _answered(self, window: Any, response: int, loop: Any) -> None:
+        if response == Gtk.ResponseType.APPLY:
+            self.apply()
+        else:
+            loop.quit()
+
+    # Reading, and what the core tells.
+
+    def _read(self, settings: EditSettings, values: FieldValues) -> View:
+        tokens = self.watch.window_tokens(values.model, WINDOW_TOKENS)
+        sketch = self.form.sketch_layer
+        return View(snapshot(self.picture, settings, self._everything, sketch, tokens))
+
+    def _look_at_canvas(self) -> None:
+        """Show what would be read, before anything is asked."""
+        values = self.form.values()
+        try:
+            view = self._read(EditSettings(grow=values.grow, feather=values.feather), values)
+        except LazyDiffusionError:
+            return  # Generate says it
+        if self._view is None:
+            self.view.set_from_pixbuf(view.empty)
+
+    def _may_convert(self) -> bool:
+        if self._config.get_property("convert-indexed") or may_convert(self.window):
+            self._config.set_property("convert-indexed", True)  # asked once
+            return True
+        return False
+
+    def _enter(self, state: State) -> None:
+        if self._open:
+            self._show_edit(edit_state(state))
+            if state in ENDED:
+                self._cancelling = False
+                if self.results.current is None and self._view is not None:
+                    self.view.set_from_pixbuf(self._view.empty)
+                self.watch.look()
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Filled):
+            self._notices[event.fill] = event.notice
+        if self._cancelling or not self._open:
+            return
+        if isinstance(event, Previewed):
+            if self._view is not None and self.results.current is None:
+                self.view.set_from_pixbuf(self._view.with_preview(event.picture(), Box(*event.box)))
+            return
+        text = progress(event, self._settings.variations)
+        if isinstance(event, Stepped):
+            self.bar.set_fraction(share_done(event, self._settings.variations))
+        if text:
+            self.status.set_text(text)
+
+    def _take(self, fill: FillPixels) -> None:
+        view = self._view
+        if view is None or not self._open:
+            return
+        result = Result(fill, self._settings, view.snapshot.request.canvas_size, view)
+        # The artist may be looking at an earlier variation of the same edit.
+        self.results.add(result, choose=self._first or self.results.current is None)
+        self._first = False
+        if self._notices.get(fill.fill):
+            self.tell(self._notices[fill.fill])
+
+    def _chosen(self, result: Result | None) -> None:
+        self.apply_button.set_sensitive(result is not None)
+        if result is not None:
+            self.view.set_from_pixbuf(result.view.with_fill(result.fill))
+
+    def _show_edit(self, text: str = "") -> None:
+        busy = self.busy
+        self.go.set_label(tr("Canc_el") if busy else tr("_Generate"))
+        self.go.set_tooltip_text(tr("End this edit") if busy else tr("Ctrl+Enter does the same"))
+        self.bar.set_fraction(0)
+        self.apply_button.set_sensitive(self.results.current is not None)
+        if text and not self._cancelling:
+            self.status.set_text(text)
+        self._show_core()
+
+    def _show_core(self) -> None:
+        self.form.set_models(self.watch.models)
+        if not self.busy:
+            self.status.set_text(self.watch.text)
+
+    # The end.
+
+    def _store(self, values: FieldValues) -> None:
+        store_values(values, self._config)
+        self._given = values
+
+    def _end(self) -> list[Any] | None:
+        self._open = False
+        self.watch.stop()
+        self.window.hide()
+        typed = self.form.values()
+        changed = typed != self._given
+        self._store(typed)
+        self._config.set_property("sketch", None)
+        if self.busy:
+            self.controller.cancel()
+        self.controller.wait(PATIENCE)
+        self.window.destroy()
+        # Also without a layer what was typed is worth keeping, which GIMP does where a run succeeds.
+        return self._layers if self._layers or changed or self.results.results else None

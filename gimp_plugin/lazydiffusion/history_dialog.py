@@ -1,0 +1,191 @@
+"""The dialog "History": the fills that the core keeps, also those of other editors, to be made layers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lazydiffusion.client import FillPixels, connect
+from lazydiffusion.client.kept import Kept
+from lazydiffusion.client.words import layer_name
+from lazydiffusion.window import Size
+
+from .core_watch import in_background, in_main
+from .gtk import SPACE, GLib, Gtk, column, dialog, tr, wrapping
+from .image import ImageError, NewLayer, Picture
+from .pixbufs import decoded, fitted, pixbuf_of, scaled
+from .questions import may_convert
+
+CLIENT = "gimp-%d" % os.getpid()
+LIMIT = 100
+"""Edits that are listed; the core keeps more."""
+SIDE = 64
+"""Side of a thumbnail, px."""
+FORGET, AGAIN = 1, 2
+
+
+class HistoryDialog:
+    """One run of the dialog."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        self._layers: list[Any] = []
+        self._kept: list[Kept] = []
+        self._open = True
+        self.window = dialog(tr("Fills Made Before"), "lazyHistoryDialog")
+        self.window.set_default_size(420, 520)
+        self._buttons = {
+            response: self.window.add_button(text, response)
+            for response, text in (
+                (FORGET, tr("_Forget")),
+                (Gtk.ResponseType.CLOSE, tr("_Close")),
+                (Gtk.ResponseType.APPLY, tr("_Apply")),
+            )
+        }
+        for response, name in (
+            (FORGET, "lazyForget"),
+            (Gtk.ResponseType.CLOSE, "lazyClose"),
+            (Gtk.ResponseType.APPLY, "lazyApply"),
+        ):
+            self._buttons[response].set_name(name)
+        self._store = Gtk.ListStore.new([pixbuf_of(bytes(4), (1, 1)).__gtype__, str])
+        self.list = Gtk.TreeView(model=self._store, headers_visible=False)
+        self.list.set_name("lazyHistory")
+        picture_cell, text_cell = (
+            Gtk.CellRendererPixbuf(width=SIDE + 8, height=SIDE + 4),
+            Gtk.CellRendererText(),
+        )
+        text_cell.set_property("ellipsize", 3)
+        self.list.append_column(Gtk.TreeViewColumn("", picture_cell, pixbuf=0))
+        self.list.append_column(Gtk.TreeViewColumn("", text_cell, text=1))
+        self.list.get_selection().connect("changed", lambda selection: self._enable())
+        self.list.connect("row-activated", lambda *_: self.apply())
+        scrolled = Gtk.ScrolledWindow(shadow_type=Gtk.ShadowType.IN, hscrollbar_policy=Gtk.PolicyType.NEVER)
+        scrolled.set_vexpand(True)
+        scrolled.add(self.list)
+        self.notice = wrapping("lazyHistoryNotice")
+        content = self.window.get_content_area()
+        content.set_border_width(2 * SPACE)
+        content.pack_start(column(self.notice, scrolled), True, True, 0)
+        self._enable()
+
+    @property
+    def current(self) -> Kept | None:
+        """The chosen one."""
+        store, line = self.list.get_selection().get_selected()
+        return self._kept[store.get_path(line).get_indices()[0]] if line is not None else None
+
+    def run(self) -> list[Any] | None:
+        """Show it until it is closed; gives the layers that were made."""
+        self.window.show_all()
+        self.load()
+        loop = GLib.MainLoop()
+        self.window.connect("response", self._answered, loop)
+        loop.run()
+        self._open = False
+        self.window.destroy()
+        return self._layers or None
+
+    def load(self) -> None:
+        """Ask the core, which is started if need be."""
+        self.tell(tr("Asking the core…"))
+
+        def ask() -> list[Kept]:
+            core = connect(client=CLIENT)
+            kept = [Kept(entry, fill) for entry in core.history(LIMIT) for fill in entry.fills]
+            in_main(lambda: self._list(kept))
+            for number, it in enumerate(kept):
+                png = core.thumbnail(it.entry.id, it.fill.fill)
+                in_main(lambda number=number, it=it, png=png: self._picture(number, it, png))
+            return kept
+
+        in_background(ask, lambda kept: None, lambda error: self.tell(str(error)))
+
+    def apply(self) -> None:
+        """Fetch the chosen fill and make it a layer."""
+        it = self.current
+        if it is None:
+            return
+
+        def made(fill: FillPixels) -> None:
+            if not self._open:
+                return
+            try:
+                if self.picture.is_open and self.picture.is_indexed and not may_convert(self.window):
+                    return
+                notice = fits(fill, it.entry.canvas_size, self.picture)
+                layer = NewLayer(layer_name(it.entry.settings.prompt, fill.seed), fill.box, fill.rgba)
+                self._layers = self.picture.add_layers([layer], it.entry.settings.feather > 0) + self._layers
+                self.tell(notice)
+            except ImageError as error:
+                self.tell(str(error))
+
+        in_background(lambda: connect(client=CLIENT).edit(it.entry.id).fill(it.fill.fill), made, self._failed)
+
+    def forget(self) -> None:
+        """Have the core forget the chosen edit."""
+        it = self.current
+        if it is not None:
+            in_background(
+                lambda: connect(client=CLIENT).delete_history(it.entry.id),
+                lambda nothing: self.load(),
+                self._failed,
+            )
+
+    def tell(self, text: str) -> None:
+        """Say something above the list."""
+        if self._open:
+            self.notice.set_text(text)
+            self.notice.set_visible(bool(text))
+
+    def _failed(self, error: Exception) -> None:
+        self.tell(str(error))
+
+    def _list(self, kept: list[Kept]) -> None:
+        if not self._open:
+            return
+        self._kept = kept
+        self._store.clear()
+        blank = pixbuf_of(bytes(4 * SIDE * SIDE), (SIDE, SIDE))
+        for it in kept:
+            self._store.append([blank, it.caption])
+        self.tell("" if kept else tr("No fills yet. Each one that is made will be here."))
+        self._enable()
+
+    def _picture(self, number: int, it: Kept, png: bytes) -> None:
+        if self._open and number < len(self._kept) and self._kept[number] is it:
+            picture = decoded(png)
+            size = fitted((picture.get_width(), picture.get_height()), SIDE)
+            self._store[number][0] = scaled(picture, size)
+
+    def _enable(self) -> None:
+        for response in (FORGET, Gtk.ResponseType.APPLY):
+            self._buttons[response].set_sensitive(self.current is not None)
+
+    def _answered(self, window: Any, response: int, loop: Any) -> None:
+        if response == Gtk.ResponseType.APPLY:
+            self.apply()
+        elif response == FORGET:
+            self.forget()
+        else:
+            loop.quit()
+
+
+def fits(fill: FillPixels, made_for: Size, picture: Picture) -> str:
+    """What the artist should know about where the layer lies, or "". Raises ImageError where none of it would show."""
+    size = picture.size
+    shown = fill.box.overlap(picture.whole)
+    if shown.w < 1 or shown.h < 1:
+        raise ImageError(
+            tr(
+                "The fill was made for a canvas of %d x %d px and lies outside of this one of %d x %d px. Open a "
+                "picture of that size."
+            )
+            % (*made_for, *size)
+        )
+    if size != made_for:
+        return tr(
+            "The canvas was %d x %d px when the fill was made and is %d x %d px now. The layer lies at its old place; "
+            "move it if need be."
+        ) % (*made_for, *size)
+    return ""
