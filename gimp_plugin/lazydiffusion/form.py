@@ -37,7 +37,7 @@ class FieldForm:
         self.seed = Gtk.Entry(hexpand=True, max_length=len(str(MAX_SEED)))
         self.seed.set_name("lazySeed")
         self.seed.set_input_purpose(Gtk.InputPurpose.DIGITS)
-        self.seed.connect("insert-text", _only_digits)
+        self.seed.connect("changed", _only_digits)
         self.lock = Gtk.ToggleButton(image=Gtk.Image.new_from_icon_name("changes-prevent-symbolic", 1))
         self.lock.set_name("lazySeedLock")
         self.lock.set_tooltip_text(tr("Keep this seed"))
@@ -231,6 +231,7 @@ def _number(name: str) -> Gtk.SpinButton:
     made.set_digits(1 if real else 0)
     made.set_name("lazy" + name.capitalize())
     made.set_width_chars(10)
+    made.set_numeric(False)  # or "Automatic" would be refused
 
     def show(spin: Gtk.SpinButton) -> bool:
         # Not a unit: GTK reads the text back, and takes only a number, or leaves the value as it is.
@@ -245,6 +246,9 @@ def _number(name: str) -> Gtk.SpinButton:
     return made
 
 
-def _only_digits(entry: Gtk.Entry, text: str, length: int, position: Any) -> None:
-    if not (text.isascii() and text.isdigit()):
-        entry.stop_emission_by_name("insert-text")
+def _only_digits(entry: Gtk.Entry) -> None:
+    # After the fact: PyGObject cannot hand on the position of GTK's "insert-text".
+    text = entry.get_text()
+    digits = "".join(sign for sign in text if sign in "0123456789")
+    if digits != text:
+        entry.set_text(digits)

@@ -58,8 +58,6 @@ def wrapping(name: str) -> Gtk.Label:
     """A label of as many lines as its text needs."""
     label = Gtk.Label(xalign=0, wrap=True, max_width_chars=36)
     label.set_name(name)
-    label.set_selectable(True)  # so that a sentence can be copied
-    label.set_can_focus(False)
     return label
 
 

@@ -59,6 +59,7 @@ class LazyDiffusion(Gimp.PlugIn):
                 HISTORY: tr("_History..."),
             }[name]
         )
+        procedure.set_icon_name("document-open-recent" if name == HISTORY else "gimp-tool-heal")
         procedure.add_menu_path(MENU)
         procedure.set_documentation(*_documentation(name), name)
         procedure.set_attribution("LazyDiffusion maintainers", "LazyDiffusion maintainers", "2026")
@@ -74,7 +75,7 @@ def _documentation(name: str) -> tuple[str, str]:
     """(in a line, in full) what a procedure is for."""
     return {
         FILL: (
-            tr("Paint the selection anew, from a few words"),
+            tr("Generative fill: paint the selection anew, from a few words (LazyDiffusion)"),
             tr(
                 "Reads what is visible of the image and the selection, has the LazyDiffusion core paint what the "
                 "prompt says, and adds each fill as a layer above the selected one; nothing else is changed. The "
@@ -83,15 +84,15 @@ def _documentation(name: str) -> tuple[str, str]:
             ),
         ),
         REMOVE: (
-            tr("Remove what is selected: what is around goes on"),
+            tr("Remove what is selected: what is around goes on (LazyDiffusion)"),
             tr("As plug-in-lazydiffusion-fill in the mode remove: no prompt is needed."),
         ),
         AGAIN: (
-            tr("Fill the selection as the last time, without a dialog"),
+            tr("Fill the selection as the last time, without a dialog (LazyDiffusion)"),
             tr("Runs plug-in-lazydiffusion-fill with its last values; a seed that is not kept is a new one."),
         ),
         HISTORY: (
-            tr("The fills that were made before, to be added as layers"),
+            tr("The fills that were made before, to be added as layers (LazyDiffusion)"),
             tr("Shows every fill that the core keeps, also those made in other editors. Interactive only."),
         ),
     }[name]
@@ -159,9 +160,12 @@ def _fill(
                 "> RGB first, or set convert-indexed."
             )
         )
+    everything = config.get_property("whole-canvas")
+    if picture.is_open and picture.selection_box() is None and not everything:
+        raise ImageError(tr("Nothing is selected. Select what is to be filled, or set whole-canvas."))
     Gimp.progress_init(tr("Reading the canvas…"))
     try:
-        read = snapshot(picture, settings, config.get_property("whole-canvas"), sketch)
+        read = snapshot(picture, settings, everything, sketch)
         fills = run(read.request, _tell, CLIENT)
         layers = [NewLayer(layer_name(settings.prompt, it.seed), it.box, it.rgba) for it in fills]
         return picture.add_layers(layers, masks=settings.feather > 0)
@@ -194,11 +198,12 @@ def _answered(procedure: Any, work: Any) -> Any:
 
 def _array_of(procedure: Any, layers: Sequence[Any]) -> Any:
     """A GValue of Gimp.Layers. PyGObject makes none by itself, but a procedure's arguments can hold one."""
-    holder = procedure.create_config()
-    holder.set_core_object_array("drawables", layers)
     array = GObject.Value()
     array.init(GObject.GType.from_name("GimpCoreObjectArray"))
-    array.set_boxed(holder.get_property("drawables"))
+    if layers:
+        holder = procedure.create_config()
+        holder.set_core_object_array("drawables", layers)
+        array.set_boxed(holder.get_property("drawables"))
     return array
 
 

@@ -19,6 +19,10 @@ from .snapshot import Snapshot
 VIEW = 340
 """Longer side of the view, px."""
 THUMBNAIL = 84
+HIGHLIGHT = (58, 134, 255)
+"""What lies over the selection as long as there is no fill: RGB."""
+HIGHLIGHT_SHARE = 0.45
+"""How much of it covers what is there."""
 SURROUNDINGS = 0.15
 """How much of the canvas a thumbnail shows around the fill, as a share of the fill's longer side."""
 
@@ -32,7 +36,9 @@ class View:
         self.size = fitted(snapshot.size, VIEW)
         self.scale = self.size[0] / region.w
         whole = on_white(pixbuf_of(snapshot.canvas, snapshot.size))
-        self.empty = scaled(whole, self.size)
+        self.canvas = scaled(whole, self.size)
+        self.empty = self._highlighted()
+        """The view without a fill: what would be painted is marked."""
         box = snapshot.box
         around = box.enlarged(round(SURROUNDINGS * max(box.w, box.h))).overlap(region)
         self._around = around
@@ -40,7 +46,7 @@ class View:
 
     def with_fill(self, fill: FillPixels) -> Any:
         """The view with a fill."""
-        return over(self.empty, _picture(fill), self._in_region(fill.box), self.scale)
+        return over(self.canvas, _picture(fill), self._in_region(fill.box), self.scale)
 
     def with_preview(self, png: bytes, box: Box) -> Any:
         """The view with what a fill looks like so far, where the selection is."""
@@ -48,7 +54,7 @@ class View:
         size = (picture.get_width(), picture.get_height())
         inside = self._in_region(box)
         alpha = levels_scaled(self.snapshot.mask, self.snapshot.size, inside, size)
-        return over(self.empty, with_alpha(picture, alpha), inside, self.scale)
+        return over(self.canvas, with_alpha(picture, alpha), inside, self.scale)
 
     def thumbnail(self, fill: FillPixels) -> Any:
         """A fill in its surroundings."""
@@ -56,6 +62,13 @@ class View:
         ground = scaled(self._ground, size)
         inside = fill.box.moved(-self._around.x, -self._around.y)
         return over(ground, _picture(fill), inside, size[0] / self._around.w)
+
+    def _highlighted(self) -> Any:
+        area = Box(0, 0, *self.snapshot.size)
+        levels = levels_scaled(self.snapshot.mask, self.snapshot.size, area, self.size)
+        alpha = levels.translate(bytes(round(HIGHLIGHT_SHARE * level) for level in range(256)))
+        colour = pixbuf_of(bytes((*HIGHLIGHT, 255)) * (self.size[0] * self.size[1]), self.size)
+        return over(self.canvas, with_alpha(colour, alpha), area, self.scale)
 
     def _in_region(self, box: Box) -> Box:
         return box.moved(-self.snapshot.region.x, -self.snapshot.region.y)
@@ -97,12 +110,15 @@ class ResultList:
             self.icons.set_property(what, 3)
         self.icons.connect("selection-changed", lambda icons: chosen(self.current))
         self.icons.connect("item-activated", lambda icons, path: activated())
-        self.widget = Gtk.ScrolledWindow(
-            shadow_type=Gtk.ShadowType.IN, hscrollbar_policy=Gtk.PolicyType.NEVER
-        )
-        self.widget.set_size_request(VIEW, THUMBNAIL + 44)
-        self.widget.set_vexpand(True)
-        self.widget.add(self.icons)
+        scrolled = Gtk.ScrolledWindow(shadow_type=Gtk.ShadowType.IN, hscrollbar_policy=Gtk.PolicyType.NEVER)
+        scrolled.set_size_request(VIEW, THUMBNAIL + 44)
+        scrolled.add(self.icons)
+        self._hint = Gtk.Label(label=tr("Fills come here. Choose one, then Apply."), wrap=True)
+        self._hint.get_style_context().add_class("dim-label")
+        self.widget = Gtk.Overlay(vexpand=True)
+        self.widget.add(scrolled)
+        self.widget.add_overlay(self._hint)
+        self.widget.set_overlay_pass_through(self._hint, True)
 
     @property
     def results(self) -> list[Result]:
@@ -118,6 +134,7 @@ class ResultList:
     def add(self, result: Result, choose: bool) -> None:
         """Put one at the end."""
         self._results.append(result)
+        self._hint.hide()
         self._store.append(
             [result.view.thumbnail(result.fill), _caption(result), _escaped(result.layer.name)]
         )
