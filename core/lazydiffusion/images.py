@@ -23,6 +23,7 @@ __all__ = [
     "Picture",
     "check_writable",
     "from_srgb",
+    "over_white",
     "read_canvas",
     "read_mask",
     "read_sketch",
@@ -114,8 +115,22 @@ def read_sketch(source: Source, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
 
 
 def to_srgb(canvas: Picture) -> npt.NDArray[np.uint8]:
-    """What a model should see of the canvas: (H, W, 3) sRGB. Its own array where that is sRGB already."""
-    return colour.to_srgb(canvas.pixels, canvas.icc_profile)
+    """What a model should see of the canvas: (H, W, 3) sRGB, white where it is transparent.
+
+    The canvas's own array where it is opaque and sRGB already.
+    """
+    return over_white(colour.to_srgb(canvas.pixels, canvas.icc_profile), canvas.alpha)
+
+
+def over_white(pixels: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+    """Colours (H, W, 3) with straight alpha (H, W), laid over white as on paper; the same array where all is opaque.
+
+    What a picture holds where it is transparent is anything: nobody has ever seen it.
+    """
+    if alpha is None or alpha.min() == 255:
+        return pixels
+    opacity = alpha[..., None].astype(np.uint16)
+    return ((pixels * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
 _pillow_limit_lock = threading.Lock()

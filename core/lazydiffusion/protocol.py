@@ -146,6 +146,8 @@ class EditRequest:
     """The whole canvas, small (window.overview_size). Needed when the region is not all of the canvas."""
     client: str = ""
     """Who asks, for instance "krita-4711": clients take turns."""
+    while_watched: bool = False
+    """End the edit when nobody follows its events any more: for a client that an editor may end at any moment."""
 
     def __post_init__(self) -> None:
         width, height = self.canvas_size
@@ -190,6 +192,7 @@ class EditRequest:
         return {
             "protocol": PROTOCOL,
             "client": self.client,
+            "while_watched": self.while_watched,
             "settings": asdict(self.settings),
             "canvas_size": list(self.canvas_size),
             "region": self.region.as_list() if self.region is not None else None,

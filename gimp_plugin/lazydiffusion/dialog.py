@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lazydiffusion.client import EditController, FillPixels, State
+from lazydiffusion.client import CoreError, EditController, FillPixels, State
 from lazydiffusion.client.controller import ENDED
 from lazydiffusion.client.fields import FieldValues
 from lazydiffusion.client.modes import settings_for
+from lazydiffusion.client.placing import placement
 from lazydiffusion.client.words import edit_state, progress, share_done
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.events import Event, Filled, Previewed, Stepped
@@ -19,7 +20,7 @@ from .arguments import sketch_of, store_values, values_of
 from .core_watch import CoreWatch, in_main
 from .form import FieldForm
 from .gtk import SPACE, Gdk, GLib, Gtk, button, column, dialog, row, tr, wrapping
-from .image import ImageError, Picture
+from .image import Picture
 from .questions import may_convert
 from .results import VIEW, Result, ResultList, View
 from .snapshot import snapshot
@@ -166,23 +167,16 @@ class FillDialog:
         if result is None:
             return
         try:
-            if self.picture.is_open and self.picture.is_indexed and not self._may_convert():
+            self.picture.check_ready()
+            notice = placement(result.fill.box, result.canvas_size, self.picture.size)
+            if self.picture.is_indexed and not self._may_convert():
                 return
             self._layers = self.picture.add_layers([result.layer], result.settings.feather > 0) + self._layers
-        except ImageError as error:
+        except CoreError as error:
             self.tell(str(error))
             return
         self.results.mark_applied(result)
-        size, made_for = self.picture.size, result.canvas_size
-        self.tell(
-            ""
-            if size == made_for
-            else tr(
-                "The canvas was %d x %d px when the fill was made and is %d x %d px now. The layer lies at its old "
-                "place; move it if need be."
-            )
-            % (*made_for, *size)
-        )
+        self.tell(notice)
 
     def tell(self, text: str, ask: bool = False) -> None:
         """Say something in the notice; "" takes it away. `ask`: offer to fill the whole canvas."""

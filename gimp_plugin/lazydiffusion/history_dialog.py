@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lazydiffusion.client import FillPixels, connect
+from lazydiffusion.client import CoreError, FillPixels, connect
 from lazydiffusion.client.kept import Kept
+from lazydiffusion.client.placing import placement
 from lazydiffusion.client.words import layer_name
-from lazydiffusion.window import Size
 
 from .core_watch import in_background, in_main
 from .gtk import SPACE, GLib, Gtk, column, dialog, tr, wrapping
-from .image import ImageError, NewLayer, Picture
+from .image import NewLayer, Picture
 from .pixbufs import decoded, fitted, pixbuf_of, scaled
 from .questions import may_convert
 
@@ -113,11 +113,12 @@ class HistoryDialog:
             try:
                 if self.picture.is_open and self.picture.is_indexed and not may_convert(self.window):
                     return
-                notice = fits(fill, it.entry.canvas_size, self.picture)
+                self.picture.check_ready()
+                notice = placement(fill.box, it.entry.canvas_size, self.picture.size)
                 layer = NewLayer(layer_name(it.entry.settings.prompt, fill.seed), fill.box, fill.rgba)
                 self._layers = self.picture.add_layers([layer], it.entry.settings.feather > 0) + self._layers
                 self.tell(notice)
-            except ImageError as error:
+            except CoreError as error:
                 self.tell(str(error))
 
         in_background(lambda: connect(client=CLIENT).edit(it.entry.id).fill(it.fill.fill), made, self._failed)
@@ -169,23 +170,3 @@ class HistoryDialog:
             self.forget()
         else:
             loop.quit()
-
-
-def fits(fill: FillPixels, made_for: Size, picture: Picture) -> str:
-    """What the artist should know about where the layer lies, or "". Raises ImageError where none of it would show."""
-    size = picture.size
-    shown = fill.box.overlap(picture.whole)
-    if shown.w < 1 or shown.h < 1:
-        raise ImageError(
-            tr(
-                "The fill was made for a canvas of %d x %d px and lies outside of this one of %d x %d px. Open a "
-                "picture of that size."
-            )
-            % (*made_for, *size)
-        )
-    if size != made_for:
-        return tr(
-            "The canvas was %d x %d px when the fill was made and is %d x %d px now. The layer lies at its old place; "
-            "move it if need be."
-        ) % (*made_for, *size)
-    return ""

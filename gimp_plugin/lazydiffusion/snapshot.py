@@ -82,5 +82,6 @@ def snapshot(
         mask=ImageData("grey8", area, mask),
         sketch=drawn,
         overview=overview,
+        while_watched=True,  # GIMP kills a plug-in whose progress bar is cancelled
     )
     return Snapshot(picture, request, box)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Optional
 
+from lazydiffusion.client.placing import LiesOutside, placement
 from lazydiffusion.client.words import tr
 
-from .document import Document, DocumentError
+from .document import Document
 from .qt import QtCore
 from .results import Result
 from .turns import Turns
@@ -38,8 +39,8 @@ class Applying(QtCore.QObject):
         if self.busy:
             return
         try:
-            notice = fits(document, result)
-        except DocumentError as error:
+            notice = placement(result.box, result.canvas_size, document.size)
+        except LiesOutside as error:
             self.failed.emit(str(error))
             return
         self._turns = Turns(
@@ -71,26 +72,3 @@ class Applying(QtCore.QObject):
         self.stop()
         self.failed.emit(str(error))
         self.changed.emit()
-
-
-def fits(document: Document, result: Result) -> str:
-    """What the artist should know about where the layer lies, or "".
-
-    Raises DocumentError where nothing of it would show.
-    """
-    size, made_for = document.size, result.canvas_size
-    shown = result.box.overlap(document.whole)
-    if shown.w < 1 or shown.h < 1:
-        raise DocumentError(
-            tr(
-                "The fill was made for a canvas of %d x %d px and lies outside of this one of %d x %d px. Open a "
-                "picture of that size."
-            )
-            % (*made_for, *size)
-        )
-    if size != made_for:
-        return tr(
-            "The canvas was %d x %d px when the fill was made and is %d x %d px now. The layer lies at its old place; "
-            "move it if need be."
-        ) % (*made_for, *size)
-    return ""

@@ -92,3 +92,9 @@ def test_all_goes_through_one_translation(marked: None) -> None:
     assert words.core_state(None) == "«Not running. It starts with the first edit.»"
     assert words.layer_name("apple", 3) == "«apple (seed 3)»"
     assert words.progress(Stepped(0, 3, 20, 4.4), 1) == "«Step 3 of 20» · «4 s left»"
+
+
+def test_how_much_is_done() -> None:
+    assert words.share_done(Stepped(0, 4, 8, 1.0), 1) == 0.5
+    assert words.share_done(Stepped(1, 4, 8, 1.0), 2) == 0.75
+    assert words.share_done(Stepped(1, 8, 8, 0.0), 2) == 1

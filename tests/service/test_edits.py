@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from lazydiffusion.engines import base
 from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.events import Cancelled, Done, Event, Filled, Previewed, Queued, Started, Stepped
 from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
+from lazydiffusion.service import intake
 from lazydiffusion.window import Box, overview_size, region_to_send
 
 pytestmark = pytest.mark.integration
@@ -300,3 +302,29 @@ def test_the_core_says_what_it_is(core: Core, process: CoreProcess) -> None:
     assert {model["name"] for model in info["models"]} >= {MODEL, "clipart"}
     assert info["default_model"] == MODEL
     assert info["history"]["folder"] == str(process.history)
+
+
+def test_an_edit_that_is_wanted_while_it_is_watched_ends_with_its_watcher(core: Core) -> None:
+    """As when an editor kills the plug-in that asked for it."""
+    edit = core.submit(replace(long_request(), while_watched=True))
+    watching = edit.events()
+    until(watching, Stepped)
+    watching.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 20
+    while core.info()["state"] == "busy":
+        assert time.monotonic() < deadline, "nobody watches it"
+        time.sleep(0.1)
+    assert isinstance(list(edit.events())[-1], Cancelled)
+
+
+def test_an_edit_that_is_watched_goes_on_to_its_end(core: Core) -> None:
+    edit = core.submit(replace(edit_request(variations=2), while_watched=True))
+    assert isinstance(list(edit.events())[-1], Done)
+
+
+def test_any_other_edit_goes_on_without_a_watcher(core: Core) -> None:
+    edit = core.submit(long_request())
+    time.sleep(intake.DESERTED_AFTER + 1)
+    assert core.info()["state"] == "busy"
+    edit.cancel()
+    assert isinstance(list(edit.events())[-1], Cancelled)

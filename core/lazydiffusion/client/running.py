@@ -7,8 +7,8 @@ from typing import Callable, Optional
 
 from lazydiffusion.client.controller import ENDED, EditController, State
 from lazydiffusion.client.edit import FillPixels
-from lazydiffusion.client.errors import GaveUp
-from lazydiffusion.client.words import edit_state, progress, share_done
+from lazydiffusion.client.errors import EditFailed
+from lazydiffusion.client.words import edit_state, progress, share_done, tr
 from lazydiffusion.events import Event, Stepped
 from lazydiffusion.protocol import EditRequest
 
@@ -54,5 +54,5 @@ def run(
     if errors:
         raise errors[0]
     if controller.state is State.CANCELLED:
-        raise GaveUp()
+        raise EditFailed(tr("The edit was cancelled. What it had finished is in the history."), "cancelled")
     return fills

@@ -56,18 +56,10 @@ def _decode(request: EditRequest) -> Edit:
 def _colours(image: ImageData, name: str) -> Pixels:
     """(h, w, 3); where it is transparent, white shows through."""
     if image.format == PNG:
-        picture = images.read_canvas(io.BytesIO(image.data), image.size, name)
-        return _over_white(images.to_srgb(picture), picture.alpha)
+        return images.to_srgb(images.read_canvas(io.BytesIO(image.data), image.size, name))
     pixels = _raw(image)
-    return _over_white(_as_rgb(pixels, image.format), pixels[..., 3] if pixels.shape[2] == 4 else None)
-
-
-def _over_white(colours: Pixels, alpha: Pixels | None) -> Pixels:
-    if alpha is None or alpha.min() == 255:
-        return colours
-    opacity = alpha[..., None].astype(np.uint16)
-    white = 255 * (255 - opacity)
-    return ((colours * opacity + white + 127) // 255).astype(np.uint8)
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    return images.over_white(_as_rgb(pixels, image.format), alpha)
 
 
 def _mask(image: ImageData) -> npt.NDArray[np.float32]:

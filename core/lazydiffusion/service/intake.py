@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,12 +17,17 @@ from lazydiffusion.service.queue import Queue
 from lazydiffusion.service.shelf import Shelf
 from lazydiffusion.service.worker import Worker
 
+DESERTED_AFTER = 3.0
+"""Seconds without a follower after which an edit that is wanted only while it is watched ends."""
+LOOK_EVERY = 0.25
+
 
 class Intake:
     """Reads requests for edits, decodes their pictures and puts them into the queue. For one event loop."""
 
     def __init__(self, queue: Queue, jobs: Jobs, shelf: Shelf, worker: Worker):
         self._queue, self._jobs, self._shelf, self._worker = queue, jobs, shelf, worker
+        self._watching: set[asyncio.Task[None]] = set()
         self._coming = 0
         """Bytes that the requests take which are being read or decoded."""
 
@@ -46,7 +53,22 @@ class Intake:
         if self._queue.closed:
             self._worker.cancel(job)
             self._check_open()
+        if asked.while_watched:
+            watching = asyncio.create_task(self._end_if_deserted(job))
+            self._watching.add(watching)  # the loop itself would forget it
+            watching.add_done_callback(self._watching.discard)
         return job, position
+
+    async def _end_if_deserted(self, job: Job) -> None:
+        """Cancel the edit when nobody follows it; one whose connection broke has a moment to come back."""
+        last = time.monotonic()
+        while not job.ended:
+            if job.watched:
+                last = time.monotonic()
+            elif time.monotonic() - last > DESERTED_AFTER:
+                self._worker.cancel(job)
+                return
+            await asyncio.sleep(LOOK_EVERY)
 
     @contextmanager
     def _room(self, size: int) -> Iterator[None]:

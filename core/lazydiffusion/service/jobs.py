@@ -101,6 +101,12 @@ class Job:
         with self._lock:
             return list(enumerate(self._events[number:], start=number + 1))
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody follows its events now."""
+        with self._lock:
+            return bool(self._followers)
+
     @contextmanager
     def followed(self) -> Iterator[asyncio.Event]:
         """An asyncio event that is set whenever something was published. For use in a coroutine."""
