@@ -41,7 +41,7 @@ demo: .venv/installed ## fill a hole in the sample canvas: demo/before.png, afte
 	$(BIN)/lazydiffusion fill $(SAMPLE)/canvas.png --mask $(SAMPLE)/mask.png \
 	    --prompt "$$(cat $(SAMPLE)/prompt.txt)" --out demo/after.png --layer demo/layer.png $(ARGS)
 
-plugins: .venv/installed ## dist/lazydiffusion-krita-VERSION.zip; ARGS="--install krita" puts it into this user's Krita
+plugins: .venv/installed ## the zips for Krita and GIMP, in dist/; ARGS="--install krita" or "--install gimp" installs one
 	$(BIN)/python build_plugins.py $(ARGS)
 
 test: .venv/installed-dev ## install what the tests need and run them

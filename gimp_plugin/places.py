@@ -33,7 +33,7 @@ class GimpFolder:
         """All that the plug-in needs is in its folder."""
         return ()
 
-    def switched(self, on: bool) -> dict[Path, bytes]:
+    def changed_settings(self, on: bool) -> dict[Path, bytes]:
         """GIMP starts what it finds: there are no settings to change."""
         return {}
 
@@ -49,7 +49,8 @@ class GimpFolder:
 def gimps_without_folder() -> list[str]:
     """A sentence on each that is on this machine and cannot have the plug-in, or not yet."""
     told = [
-        f"GIMP {version} has never been started, so it has no folder for plug-ins yet. Start it once and run this again."
+        f"GIMP {version} has never been started, so it has no folder for plug-ins yet. Start it once, then run this "
+        "again."
         for version in never_started()
     ]
     for folder, packaging in ((".var/app/org.gimp.GIMP", "Flatpak"), ("snap/gimp", "Snap")):

@@ -20,10 +20,10 @@ import lazydiffusion
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "core" / "lazydiffusion"
-KRITA_PLUGIN = sorted((ROOT / "krita_plugin").rglob("*.py"))
-SOURCES = sorted(
-    [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *KRITA_PLUGIN, ROOT / "build_plugins.py"]
-)
+KRITA_PLUGIN = sorted((ROOT / "krita_plugin" / "lazydiffusion").rglob("*.py"))
+GIMP_PLUGIN = sorted((ROOT / "gimp_plugin" / "lazydiffusion").rglob("*.py"))
+FOLDERS = (PACKAGE, ROOT / "gimp_plugin", ROOT / "krita_plugin", ROOT / "tests")
+SOURCES = sorted([*(path for folder in FOLDERS for path in folder.rglob("*.py")), ROOT / "build_plugins.py"])
 
 # The editors' plugins import these, in the Python that the editor brings.
 FOR_PLUGINS = sorted(
@@ -33,9 +33,10 @@ FOR_PLUGINS = sorted(
     if path.is_file()
 )
 
-# What is not Python's own, and where in the Krita plugin it may be imported: all else goes through these files.
+# What is not Python's own, and where in the plugins it may be imported: all else goes through these files.
 QT = {"qt.py"}
 KRITA = {"__init__.py", "docker.py", "document.py"}
+GI = {"gi_modules.py", "gtk.py", "pixbufs.py"}
 
 LONGEST_FILE = 450
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "handler", "misc", "common"}
@@ -79,6 +80,7 @@ def test_there_is_something_to_check() -> None:
     assert len(SOURCES) > 20
     assert len(FOR_PLUGINS) > 10
     assert len(KRITA_PLUGIN) > 3
+    assert len(GIMP_PLUGIN) > 3
 
 
 def test_files_are_short() -> None:
@@ -95,7 +97,7 @@ def test_file_names_say_what_a_thing_is() -> None:
     assert [name(path) for path in SOURCES if VAGUE_NAMES & set(path.stem.split("_"))] == []
 
 
-@pytest.mark.parametrize("path", [*FOR_PLUGINS, *KRITA_PLUGIN], ids=name)
+@pytest.mark.parametrize("path", [*FOR_PLUGINS, *GIMP_PLUGIN, *KRITA_PLUGIN], ids=name)
 def test_what_plugins_run_is_valid_python_3_9(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=name(path), feature_version=(3, 9))
 
@@ -133,6 +135,39 @@ def test_the_krita_plugin_meets_qt_and_krita_in_one_place_each(path: Path) -> No
         {"krita"} if path.name in KRITA else set()
     )
     assert foreign_to_plugins(path) <= allowed
+
+
+@pytest.mark.parametrize("path", GIMP_PLUGIN, ids=name)
+def test_the_gimp_plug_in_meets_gimps_libraries_in_few_places(path: Path) -> None:
+    # What GIMP starts imports its package by the name that it has there.
+    allowed = {"gi"} if path.name in GI else {"lazydiffusion"} if path.stem == "lazydiffusion" else set()
+    assert foreign_to_plugins(path) <= allowed
+
+
+def test_gimps_pixels_are_read_and_written_in_one_place() -> None:
+    imported = {
+        path.name
+        for path in GIMP_PLUGIN
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.alias) and node.name.split(".")[-1] == "Gegl"
+    }
+    assert imported == {"gi_modules.py", "image.py"}
+
+
+def test_a_fill_without_a_dialog_needs_no_gtk() -> None:
+    """GTK wants a screen: what GIMP starts imports the modules that show something only where it shows them."""
+    plugin = GIMP_PLUGIN[0].parent
+    reached, next_ones = set(), {"plugin"}
+    while next_ones - reached:
+        reached |= next_ones
+        next_ones = {
+            node.module
+            for module in next_ones
+            for node in parse(plugin / f"{module}.py").body
+            if isinstance(node, ast.ImportFrom) and node.level and node.module
+        }
+    assert {"plugin", "arguments", "image", "snapshot"} <= reached
+    assert "gtk" not in reached
 
 
 def test_importing_what_plugins_carry_loads_nothing_heavy() -> None:

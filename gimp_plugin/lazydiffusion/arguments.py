@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from lazydiffusion.client.fields import LARGEST_THROW, FieldValues, fields, thrown_seed
 from lazydiffusion.client.modes import Mode
@@ -109,7 +109,7 @@ def store_values(values: FieldValues, config: Any) -> None:
             config.set_property(argument, getattr(values, _name(argument)))
 
 
-def sketch_of(config: Any) -> int | None:
+def sketch_of(config: Any) -> Optional[int]:
     """The id of the drawable that is the sketch, if one is given."""
     drawable = config.get_property("sketch") if config.find_property("sketch") is not None else None
     return drawable.get_id() if drawable is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 from lazydiffusion.client import connect, look
 from lazydiffusion.client.words import core_state, tr
@@ -49,7 +49,7 @@ class CoreWatch:
         self._changed, self._client = changed, client
         self._looking = False
         self._timer = 0
-        self.info: dict[str, Any] | None = None
+        self.info: Optional[dict[str, Any]] = None
         """What the core says about itself; None where none is running."""
         self.problem = ""
         """Why none can be used: a sentence."""
@@ -99,7 +99,7 @@ class CoreWatch:
         self.look()
         return True
 
-    def _told(self, info: dict[str, Any] | None, problem: str) -> None:
+    def _told(self, info: Optional[dict[str, Any]], problem: str) -> None:
         self._looking = False
         self._set(info, problem)
 
@@ -111,7 +111,7 @@ class CoreWatch:
         self.starting = False
         self._set(None, str(error))
 
-    def _set(self, info: dict[str, Any] | None, problem: str) -> None:
+    def _set(self, info: Optional[dict[str, Any]], problem: str) -> None:
         self.info, self.problem = info, problem
         if self._timer:
             self._changed()

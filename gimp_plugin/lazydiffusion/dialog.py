@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Optional
 
 from lazydiffusion.client import CoreError, EditController, FillPixels, State
 from lazydiffusion.client.controller import ENDED
@@ -20,11 +20,14 @@ from .arguments import sketch_of, store_values, values_of
 from .core_watch import CoreWatch, in_main
 from .form import FieldForm
 from .gtk import SPACE, Gdk, GLib, Gtk, button, column, dialog, row, tr, wrapping
+from .history_dialog import HistoryDialog
 from .image import Picture
 from .questions import may_convert
 from .results import VIEW, Result, ResultList, View
 from .snapshot import snapshot
 
+HISTORY = 1
+"""Response of the button that opens the history."""
 CLIENT = "gimp-%d" % os.getpid()
 """Who asks."""
 PATIENCE = 6.0
@@ -36,11 +39,12 @@ DOUBLE_CLICK = 0.5
 class FillDialog:
     """One run of the dialog."""
 
-    def __init__(self, picture: Picture, config: Any) -> None:
+    def __init__(self, picture: Picture, config: Any, settings: Optional[EditSettings] = None) -> None:
+        """`config`: the procedure's arguments, which take what is chosen. `settings`: of an earlier edit."""
         self.picture, self._config = picture, config
         self._layers: list[Any] = []
         self._settings = EditSettings()
-        self._view: View | None = None
+        self._view: Optional[View] = None
         self._cancelling = False
         self._everything = bool(config.get_property("whole-canvas"))
         self._first = True
@@ -61,6 +65,8 @@ class FillDialog:
         self._given = values_of(config)
         self.form.show_values(self._given)
         self.form.choose_sketch(sketch_of(config))
+        if settings is not None:
+            self._use(settings)
         self._show_edit()
 
     @property
@@ -68,7 +74,7 @@ class FillDialog:
         """Whether an edit runs."""
         return self.controller.state not in ENDED
 
-    def run(self) -> list[Any] | None:
+    def run(self) -> Optional[list[Any]]:
         """Show it until it is closed; gives the layers that were made, None where nothing was done."""
         self.window.show_all()
         self._hide_empty()
@@ -84,6 +90,7 @@ class FillDialog:
 
     def _make(self) -> None:
         self.window = dialog(tr("Fill Selection"), "lazyFill")
+        self.window.add_button(tr("_History…"), HISTORY).set_name("lazyHistoryOpen")
         self.window.add_button(tr("_Close"), Gtk.ResponseType.CLOSE).set_name("lazyClose")
         self.apply_button = self.window.add_button(tr("_Apply"), Gtk.ResponseType.APPLY)
         self.apply_button.set_name("lazyApply")
@@ -199,8 +206,19 @@ class FillDialog:
     def _answered(self, window: Any, response: int, loop: Any) -> None:
         if response == Gtk.ResponseType.APPLY:
             self.apply()
+        elif response == HISTORY:
+            history = HistoryDialog(self.picture, self.window)
+            history.run()
+            self._layers = history.layers + self._layers
+            if history.reuse is not None:
+                self._use(history.reuse)
         else:
             loop.quit()
+
+    def _use(self, settings: EditSettings) -> None:
+        values = self.form.values()
+        values.take(settings)
+        self.form.show_values(values)
 
     # Reading, and what the core tells.
 
@@ -260,7 +278,7 @@ class FillDialog:
         if self._notices.get(fill.fill):
             self.tell(self._notices[fill.fill])
 
-    def _chosen(self, result: Result | None) -> None:
+    def _chosen(self, result: Optional[Result]) -> None:
         self.apply_button.set_sensitive(result is not None)
         if result is not None:
             self.view.set_from_pixbuf(result.view.with_fill(result.fill))
@@ -286,7 +304,7 @@ class FillDialog:
         store_values(values, self._config)
         self._given = values
 
-    def _end(self) -> list[Any] | None:
+    def _end(self) -> Optional[list[Any]]:
         self._open = False
         self.watch.stop()
         self.window.hide()

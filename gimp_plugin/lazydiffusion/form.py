@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 from lazydiffusion.client.fields import FieldValues, fields, prompt_hint, thrown_seed
 from lazydiffusion.client.modes import Mode
@@ -90,7 +90,7 @@ class FieldForm:
         return next(mode for mode, button in self.modes.items() if button.get_active())
 
     @property
-    def sketch_layer(self) -> int | None:
+    def sketch_layer(self) -> Optional[int]:
         """The chosen layer's id."""
         chosen = self.sketch.get_active_id()
         return int(chosen) if chosen and self.mode.uses_prompt else None
@@ -137,7 +137,7 @@ class FieldForm:
                 self.model.append(name, name)
         self.model.set_active_id(chosen)
 
-    def choose_sketch(self, layer: int | None) -> None:
+    def choose_sketch(self, layer: Optional[int]) -> None:
         """Choose a layer, if it is (still) one of the image's."""
         self.sketch.set_active_id(str(layer or ""))
         if self.sketch.get_active_id() is None:

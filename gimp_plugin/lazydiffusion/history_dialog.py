@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from functools import partial
+from typing import Any, Optional
 
 from lazydiffusion.client import CoreError, FillPixels, connect
 from lazydiffusion.client.kept import Kept
 from lazydiffusion.client.placing import placement
 from lazydiffusion.client.words import layer_name
+from lazydiffusion.errors import BadInput
+from lazydiffusion.protocol import EditSettings
 
 from .core_watch import in_background, in_main
 from .gtk import SPACE, GLib, Gtk, column, dialog, tr, wrapping
@@ -21,33 +24,38 @@ LIMIT = 100
 """Edits that are listed; the core keeps more."""
 SIDE = 64
 """Side of a thumbnail, px."""
-FORGET, AGAIN = 1, 2
+FORGET, REUSE = 1, 2
 
 
 class HistoryDialog:
     """One run of the dialog."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Picture, parent: Optional[Any] = None) -> None:
+        """`parent`: the dialog that it is opened from."""
         self.picture = picture
-        self._layers: list[Any] = []
+        self.layers: list[Any] = []
+        """Those that were made, the newest first."""
+        self.reuse: Optional[EditSettings] = None
+        """What is to be used again; the dialog ends when that is chosen."""
         self._kept: list[Kept] = []
         self._open = True
         self.window = dialog(tr("Fills Made Before"), "lazyHistoryDialog")
-        self.window.set_default_size(420, 520)
+        self.window.set_default_size(460, 520)
+        if parent is not None:
+            self.window.set_transient_for(parent)
+            self.window.set_modal(True)
         self._buttons = {
             response: self.window.add_button(text, response)
             for response, text in (
                 (FORGET, tr("_Forget")),
+                (REUSE, tr("_Use settings")),
                 (Gtk.ResponseType.CLOSE, tr("_Close")),
                 (Gtk.ResponseType.APPLY, tr("_Apply")),
             )
         }
-        for response, name in (
-            (FORGET, "lazyForget"),
-            (Gtk.ResponseType.CLOSE, "lazyClose"),
-            (Gtk.ResponseType.APPLY, "lazyApply"),
-        ):
-            self._buttons[response].set_name(name)
+        names = {FORGET: "lazyForget", REUSE: "lazyReuse", Gtk.ResponseType.CLOSE: "lazyHistoryClose"}
+        for response, made in self._buttons.items():
+            made.set_name(names.get(response, "lazyHistoryApply"))
         self._store = Gtk.ListStore.new([pixbuf_of(bytes(4), (1, 1)).__gtype__, str])
         self.list = Gtk.TreeView(model=self._store, headers_visible=False)
         self.list.set_name("lazyHistory")
@@ -70,13 +78,13 @@ class HistoryDialog:
         self._enable()
 
     @property
-    def current(self) -> Kept | None:
+    def current(self) -> Optional[Kept]:
         """The chosen one."""
         store, line = self.list.get_selection().get_selected()
         return self._kept[store.get_path(line).get_indices()[0]] if line is not None else None
 
-    def run(self) -> list[Any] | None:
-        """Show it until it is closed; gives the layers that were made."""
+    def run(self) -> None:
+        """Show it until it is closed."""
         self.window.show_all()
         self.load()
         loop = GLib.MainLoop()
@@ -84,7 +92,6 @@ class HistoryDialog:
         loop.run()
         self._open = False
         self.window.destroy()
-        return self._layers or None
 
     def load(self) -> None:
         """Ask the core, which is started if need be."""
@@ -96,7 +103,7 @@ class HistoryDialog:
             in_main(lambda: self._list(kept))
             for number, it in enumerate(kept):
                 png = core.thumbnail(it.entry.id, it.fill.fill)
-                in_main(lambda number=number, it=it, png=png: self._picture(number, it, png))
+                in_main(partial(self._picture, number, it, png))
             return kept
 
         in_background(ask, lambda kept: None, lambda error: self.tell(str(error)))
@@ -116,7 +123,7 @@ class HistoryDialog:
                 self.picture.check_ready()
                 notice = placement(fill.box, it.entry.canvas_size, self.picture.size)
                 layer = NewLayer(layer_name(it.entry.settings.prompt, fill.seed), fill.box, fill.rgba)
-                self._layers = self.picture.add_layers([layer], it.entry.settings.feather > 0) + self._layers
+                self.layers = self.picture.add_layers([layer], it.entry.settings.feather > 0) + self.layers
                 self.tell(notice)
             except CoreError as error:
                 self.tell(str(error))
@@ -160,7 +167,7 @@ class HistoryDialog:
             self._store[number][0] = scaled(picture, size)
 
     def _enable(self) -> None:
-        for response in (FORGET, Gtk.ResponseType.APPLY):
+        for response in (FORGET, REUSE, Gtk.ResponseType.APPLY):
             self._buttons[response].set_sensitive(self.current is not None)
 
     def _answered(self, window: Any, response: int, loop: Any) -> None:
@@ -168,5 +175,12 @@ class HistoryDialog:
             self.apply()
         elif response == FORGET:
             self.forget()
+        elif response == REUSE and self.current is not None:
+            try:
+                self.reuse = self.current.settings_again()
+            except BadInput as error:  # a later fill of an edit with the largest seed
+                self.tell(str(error))
+            else:
+                loop.quit()
         else:
             loop.quit()

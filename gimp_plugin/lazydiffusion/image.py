@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from lazydiffusion.client.errors import CoreError
 from lazydiffusion.client.words import tr
@@ -76,7 +76,7 @@ class Picture:
         """Whether it has a palette, so that a fill's colours would be lost."""
         return bool(self._image.get_base_type() == Gimp.ImageBaseType.INDEXED)
 
-    def selection_box(self) -> Box | None:
+    def selection_box(self) -> Optional[Box]:
         """Around what is selected; None where nothing is."""
         _, selected, left, top, right, bottom = Gimp.Selection.bounds(self._image)
         return Box(left, top, right - left, bottom - top) if selected else None
@@ -128,7 +128,7 @@ class Picture:
         visit(self._image.get_layers() if self.is_open else [])
         return found
 
-    def layer_pixels(self, id: int, box: Box) -> bytes | None:
+    def layer_pixels(self, id: int, box: Box) -> Optional[bytes]:
         """A drawable's own pixels there, without its mask and opacity: box.w * box.h * 4 bytes.
 
         None where it is not in this image (any more).
@@ -164,7 +164,7 @@ class Picture:
                     tr("GIMP could not convert the image to RGB. Image > Mode > RGB may say why.")
                 )
             parent, position = self._place()
-            made = []
+            made: list[Any] = []
             for layer in reversed(layers):
                 new = self._layer(layer, masks)
                 if not image.insert_layer(new, parent, position):
@@ -211,7 +211,7 @@ class Picture:
     def _has_filters(self) -> bool:
         return any(Gimp.Item.get_by_id(layer.id).get_filters() for layer in self.layers())
 
-    def _thumbnail(self, size: Size) -> bytes | None:
+    def _thumbnail(self, size: Size) -> Optional[bytes]:
         """GIMP's own, which it has at hand of an image that is shown; None where its colours would be wrong."""
         precision = (Gimp.Precision.U8_NON_LINEAR, Gimp.Precision.U8_PERCEPTUAL)
         if self._image.get_precision() not in precision or self._image.get_color_profile() is not None:

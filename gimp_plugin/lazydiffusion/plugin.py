@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from lazydiffusion.client.fields import FieldValues
 from lazydiffusion.client.modes import Mode, settings_for
@@ -113,7 +113,7 @@ def run_remove(procedure: Any, mode: Any, image: Any, drawables: Any, config: An
     values.mode = Mode.REMOVE.value
     picture = Picture(image)
 
-    def remove() -> Sequence[Any] | None:
+    def remove() -> Optional[Sequence[Any]]:
         if mode == Gimp.RunMode.INTERACTIVE and picture.is_indexed:
             from .questions import may_convert
 
@@ -138,18 +138,25 @@ def run_again(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any
 def run_history(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any, data: Any) -> Any:
     """The list of earlier fills."""
 
-    def show() -> Sequence[Any] | None:
+    def show() -> Optional[Sequence[Any]]:
         if mode != Gimp.RunMode.INTERACTIVE:
             raise ImageError(tr("The history is a dialog: run it from the menu, or interactively."))
+        from .dialog import FillDialog
         from .history_dialog import HistoryDialog
 
-        return HistoryDialog(Picture(image)).run()
+        history = HistoryDialog(Picture(image))
+        history.run()
+        layers = history.layers
+        if history.reuse is not None:
+            fill = Gimp.get_pdb().lookup_procedure(FILL).create_config()
+            layers = (FillDialog(Picture(image), fill, history.reuse).run() or []) + layers
+        return layers or None
 
     return _answered(procedure, show)
 
 
 def _fill(
-    picture: Picture, values: FieldValues, config: Any, sketch: int | None, convert: bool = False
+    picture: Picture, values: FieldValues, config: Any, sketch: Optional[int], convert: bool = False
 ) -> list[Any]:
     """Fill at once, told in GIMP's own bar. Raises LazyDiffusionError."""
     settings = settings_for(values.edit_mode, values.edit_settings())
@@ -173,7 +180,7 @@ def _fill(
         Gimp.progress_end()
 
 
-def _tell(text: str, share: float | None) -> None:
+def _tell(text: str, share: Optional[float]) -> None:
     if text:
         Gimp.progress_set_text(text)
     if share is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from .gtk import ROLE, GimpUi, Gtk, tr
 
 
-def may_convert(parent: Any | None) -> bool:
+def may_convert(parent: Optional[Any]) -> bool:
     """Whether an indexed image may be converted to RGB."""
     GimpUi.init(ROLE)
     asked = Gtk.MessageDialog(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from lazydiffusion.client.edit import FillPixels
 from lazydiffusion.client.words import layer_name, tr
@@ -98,7 +98,7 @@ class Result:
 class ResultList:
     """Thumbnails in a row that scrolls; one is chosen at most."""
 
-    def __init__(self, chosen: Callable[[Result | None], None], activated: Callable[[], None]) -> None:
+    def __init__(self, chosen: Callable[[Optional[Result]], None], activated: Callable[[], None]) -> None:
         """`chosen(result)` is told of each choice, `activated()` of a double click."""
         self._results: list[Result] = []
         self._store = Gtk.ListStore.new([pixbuf_of(bytes(4), (1, 1)).__gtype__, str, str])
@@ -126,7 +126,7 @@ class ResultList:
         return list(self._results)
 
     @property
-    def current(self) -> Result | None:
+    def current(self) -> Optional[Result]:
         """The chosen one."""
         chosen = self.icons.get_selected_items()
         return self._results[chosen[0].get_indices()[0]] if chosen else None
@@ -142,7 +142,7 @@ class ResultList:
             self.choose(result)
         self.icons.scroll_to_path(Gtk.TreePath.new_from_indices([len(self._results) - 1]), False, 0, 0)
 
-    def choose(self, result: Result | None) -> None:
+    def choose(self, result: Optional[Result]) -> None:
         """Make one the chosen one, or none."""
         self.icons.unselect_all()
         if result is not None:

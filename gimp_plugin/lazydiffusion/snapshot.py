@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from lazydiffusion.client.words import nothing_selected, tr
 from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
@@ -45,7 +46,7 @@ def snapshot(
     picture: Picture,
     settings: EditSettings,
     everything: bool = False,
-    sketch: int | None = None,
+    sketch: Optional[int] = None,
     window_tokens: int = WINDOW_TOKENS,
 ) -> Snapshot:
     """Read an image. Raises ImageError, BadInput.

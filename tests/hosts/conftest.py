@@ -25,23 +25,43 @@ class StartKrita(Protocol):
         """See RealKrita; `home` is one to start from in place of the usual: a Krita's that has quit."""
 
 
+HOST_FIXTURES = {"krita_host": "krita", "gimp_host": "gimp", "any_host": None}
+"""The editor that each is of."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "krita_host" not in metafunc.fixturenames:
-        return
-    names = metafunc.config.getoption("host") or list(chroots.RECIPES)
-    if unknown := sorted(set(names) - set(chroots.RECIPES)):
-        raise pytest.UsageError(f"--host {unknown[0]}: there are {', '.join(chroots.RECIPES)}")
-    metafunc.parametrize("krita_host", names, indirect=True, scope="session")
+    """Run a test that asks for a host in each that there is of its editor, or in those that --host names."""
+    for fixture, editor in HOST_FIXTURES.items():
+        if fixture in metafunc.fixturenames:
+            fitting = [name for name in chroots.RECIPES if editor in (None, chroots.RECIPES[name].editor)]
+            chosen = [name for name in _chosen(metafunc.config) if name in fitting]
+            # One that fits no chosen host is left out below, not skipped.
+            metafunc.parametrize(fixture, chosen or fitting[:1], indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests of no host to the first one's run, when each host has a run of its own."""
-    names = config.getoption("host")
-    if names and next(iter(chroots.RECIPES)) not in names:
-        here = Path(__file__).parent
-        others = [it for it in items if here in it.path.parents and "krita_host" not in it.fixturenames]  # type: ignore[attr-defined]
+    """Leave out tests of other hosts than the chosen, and those of no host in all but the first host's run."""
+    here, chosen = Path(__file__).parent, _chosen(config)
+
+    def is_other(item: pytest.Item) -> bool:
+        given: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+        hosts = [value for fixture, value in given.items() if fixture in HOST_FIXTURES] or [
+            next(iter(chroots.RECIPES))
+        ]
+        return here in item.path.parents and not set(hosts) <= set(chosen)
+
+    others = [item for item in items if is_other(item)]
+    if others:
         config.hook.pytest_deselected(items=others)
-        items[:] = [it for it in items if it not in others]
+        items[:] = [item for item in items if item not in others]
+
+
+def _chosen(config: pytest.Config) -> list[str]:
+    """The hosts that --host names, or all. Raises UsageError for one that is none."""
+    names: list[str] = config.getoption("host") or list(chroots.RECIPES)
+    if unknown := sorted(set(names) - set(chroots.RECIPES)):
+        raise pytest.UsageError(f"--host {unknown[0]}: there are {', '.join(chroots.RECIPES)}")
+    return names
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +74,27 @@ def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Display]:
 @pytest.fixture(scope="session")
 def krita_host(request: pytest.FixtureRequest) -> chroots.Host:
     """Each Krita that we test with, in turn."""
+    return _host(request.param)
+
+
+@pytest.fixture(scope="session")
+def gimp_host(request: pytest.FixtureRequest) -> chroots.Host:
+    """Each GIMP that we test with, in turn."""
+    return _host(request.param)
+
+
+@pytest.fixture(scope="session")
+def any_host(request: pytest.FixtureRequest) -> chroots.Host:
+    """Each host, in turn."""
+    return _host(request.param)
+
+
+def _host(name: str) -> chroots.Host:
+    """Skips the test where a host that is not required cannot be made."""
     try:
-        return chroots.host(request.param)
+        return chroots.host(name)
     except chroots.HostUnavailable as error:
-        if chroots.RECIPES[request.param].required:
+        if chroots.RECIPES[name].required:
             raise
         pytest.skip(f"HOST UNAVAILABLE: {error}")
 

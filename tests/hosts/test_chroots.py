@@ -15,27 +15,27 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def test_the_core_runs_in_the_host_and_finds_nothing_wrong(krita_host: chroots.Host, tmp_path: Path) -> None:
+def test_the_core_runs_in_the_host_and_finds_nothing_wrong(any_host: chroots.Host, tmp_path: Path) -> None:
     """As the plugin will start it: this repository's Python, beside another Debian's libraries."""
     command = [sys.executable, "-m", "lazydiffusion", "doctor"]
-    run = krita_host.run(command, {**ENVIRONMENT, "HOME": str(tmp_path)}, [tmp_path])
+    run = any_host.run(command, {**ENVIRONMENT, "HOME": str(tmp_path)}, [tmp_path])
     assert run.returncode == 0, run.stdout
     assert "text encoder: MiniLM, its hash holds" in run.stdout
 
 
-def test_a_program_writes_where_it_may_and_nowhere_else(krita_host: chroots.Host, tmp_path: Path) -> None:
+def test_a_program_writes_where_it_may_and_nowhere_else(any_host: chroots.Host, tmp_path: Path) -> None:
     script = f"echo seen > {tmp_path}/file; touch {chroots.REPOSITORY}/forbidden"
-    run = krita_host.run(["sh", "-c", script], ENVIRONMENT, [tmp_path])
+    run = any_host.run(["sh", "-c", script], ENVIRONMENT, [tmp_path])
     assert run.returncode != 0
     assert "Read-only file system" in run.stdout
     assert (tmp_path / "file").read_text() == "seen\n"
 
 
-def test_mounts_and_processes_end_with_the_program(krita_host: chroots.Host) -> None:
+def test_mounts_and_processes_end_with_the_program(any_host: chroots.Host) -> None:
     mark = f"{os.getpid()}5"  # seconds: a sleep that nobody else sleeps
-    run = krita_host.run(["sh", "-c", f"sleep {mark} & echo $FROM; exit 7"], {**ENVIRONMENT, "FROM": "given"})
+    run = any_host.run(["sh", "-c", f"sleep {mark} & echo $FROM; exit 7"], {**ENVIRONMENT, "FROM": "given"})
     assert (run.returncode, run.stdout) == (7, "given\n")
-    assert str(krita_host.root) not in Path("/proc/self/mounts").read_text()
+    assert str(any_host.root) not in Path("/proc/self/mounts").read_text()
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert [line for line in running if mark.encode() in line.split(b"\0")] == []
 

@@ -162,9 +162,16 @@ class RealKrita:
 
     def click_at(self, object_name: str, fx: float, fy: float, button: int = 1, times: int = 1) -> None:
         """Click in a widget, at fractions of its width and height."""
-        x, y = self.ask(POINT, name=object_name, fx=fx, fy=fy)
-        self.display.click(x, y, button, times)
+        self.display.click(*self.point(object_name, fx, fy), button, times)
         self.settle()
+
+    def point(self, object_name: str, fx: float = 0.5, fy: float = 0.5) -> tuple[int, int]:
+        """Where a click hits a widget, px of the screen. Looking for it keeps Krita's window waiting for some 80 ms.
+
+        Raises KritaFailed if a click there would not reach it.
+        """
+        x, y = self.ask(POINT, name=object_name, fx=fx, fy=fy)
+        return x, y
 
     def type_into(self, object_name: str, text: str) -> None:
         """Click on a widget and type. Raises KritaFailed if the click does not give it the keyboard."""

@@ -1,0 +1,378 @@
+"""The dialog in a real GIMP, by mouse and keyboard: from the selection to the saved layer, and what can go wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.hosts.gimp.conftest import StartGimp
+from tests.hosts.gimp.painter import MODEL, Painter, picture, with_plugin
+from tests.hosts.gimp.plugin_process import Plugin
+from tests.hosts.gimp.real_gimp import RealGimp
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+BOX = [60, 40, 50, 30]
+HERE = [0, 0, 50, 30]
+
+RESULTS = "len(find('lazyResults').get_model())"
+READY = "find('lazyGenerate').get_label() == '_Generate'"
+NOTICE = "find('lazyNotice').get_text() if find('lazyNoticePart').get_visible() else ''"
+STATUS = "find('lazyStatus').get_text()"
+PROMPT = "b = find('lazyPrompt').get_buffer()\nreturn b.get_text(b.get_start_iter(), b.get_end_iter(), True)"
+# Where a thumbnail lies, as fractions of the list.
+THUMBNAIL = """
+icons = find('lazyResults')
+_, area = icons.get_cell_rect(Gtk.TreePath.new_from_indices([number]), None)
+size = icons.get_allocation()
+return (area.x + area.width / 2) / size.width, (area.y + area.height / 2) / size.height
+"""
+# Of everything in a window that Alt with a letter goes to.
+MNEMONICS = """
+found = []
+def look(widget):
+    if isinstance(widget, Gtk.Label) and widget.get_use_underline() and widget.get_mapped():
+        found.append([Gdk.keyval_name(widget.get_mnemonic_keyval()), widget.get_text()])
+    if isinstance(widget, Gtk.Container):
+        widget.forall(look)
+look(find('lazyFill'))
+return found
+"""
+CORE = """
+import sys
+if folder not in sys.path:
+    sys.path.insert(0, folder)
+from lazydiffusion.client import connect
+return connect(start=False).info()["state"]
+"""
+
+
+@pytest.fixture(scope="module")
+def shown_gimp(start_shared_gimp: StartGimp, tiny_model: Path) -> RealGimp:
+    return start_shared_gimp(install=with_plugin(tiny_model))
+
+
+@pytest.fixture
+def painter(shown_gimp: RealGimp) -> Iterator[Painter]:
+    found = Painter(shown_gimp)
+    yield found
+    for plugin in shown_gimp.plugins():
+        plugin.kill()
+    found.delete()
+    assert "inconsistent state" not in shown_gimp.log
+
+
+@pytest.fixture
+def plugin(painter: Painter) -> Plugin:
+    """The dialog, opened on a small picture with a selection; its fields are as at first."""
+    painter.create(picture(), show=True)
+    painter.select(*BOX)
+    return fresh(painter.open_dialog())
+
+
+def fresh(plugin: Plugin) -> Plugin:
+    """GIMP remembers the last values: not those of another test."""
+    plugin.ask(
+        "find('lazyModeFill').set_active(True)\nfind('lazyPrompt').get_buffer().set_text('')\n"
+        "for name, value in (('Variations', 1), ('Steps', 0), ('Guidance', 0), ('Grow', 0), ('Feather', 0)):\n"
+        "    find('lazy' + name).set_value(value)\n"
+        "find('lazySeedLock').set_active(False)"
+    )
+    return plugin
+
+
+def set_numbers(plugin: Plugin, **values: float) -> None:
+    for name, value in values.items():
+        plugin.ask("find(name).set_value(value)", name=f"lazy{name.capitalize()}", value=value)
+
+
+def core_state(painter: Painter) -> str:
+    folder = str(painter.gimp.home / "gimp/plug-ins/lazydiffusion")
+    return str(painter.gimp.ask(CORE, folder=folder))
+
+
+def until_layers(painter: Painter, count: int, timeout: float = 60) -> list[Any]:
+    deadline = time.monotonic() + timeout
+    while len(layers := painter.layers) != count:
+        assert time.monotonic() < deadline, layers
+        time.sleep(0.1)
+    return layers
+
+
+def newest_edit(painter: Painter) -> dict[str, Any]:
+    history = painter.gimp.folder / "core/history"
+    folder = max(history.iterdir(), key=lambda path: int(path.name.partition("-")[0]))
+    found: dict[str, Any] = json.loads((folder / "edit.json").read_text())
+    return found
+
+
+def test_from_the_prompt_to_the_saved_file_by_keys(painter: Painter, plugin: Plugin) -> None:
+    gimp = painter.gimp
+    before = painter.saved()
+    plugin.type_into("lazyPrompt", "a red apple")
+    plugin.key("alt+t")  # the settings
+    plugin.wait_for("find('lazyVariations').get_mapped()")
+    plugin.key("alt+v", "ctrl+a", "2", "Tab")
+    plugin.key("alt+q", "ctrl+a", "4", "0", "Tab")
+    assert plugin.ask("[find('lazyVariations').get_value(), find('lazySteps').get_value()]") == [2, 40]
+    plugin.key("ctrl+Return")
+    plugin.wait_for(
+        f"'step' in {STATUS} and 'left' in {STATUS} and find('lazyProgress').get_fraction() > 0", 90
+    )
+    plugin.wait_for(f"{RESULTS} == 2 and {READY}", 120)
+    assert painter.layers == ["Background"], "nothing is touched before Apply"
+
+    plugin.click_at("lazyResults", *plugin.ask(THUMBNAIL, number=1))
+    plugin.wait_for("[it.get_indices()[0] for it in find('lazyResults').get_selected_items()] == [1]")
+    seed = int(plugin.ask("find('lazySeed').get_text()"))
+    plugin.key("alt+a")
+    name = f"a red apple (seed {seed + 1})"
+    assert until_layers(painter, 2) == [name, "Background"]
+    plugin.wait_for("find('lazyResults').get_model()[1][1].endswith('✓')")
+    fill = painter.last_fills()[1]
+    expected = before.copy()
+    expected[40:70, 60:110] = fill
+    assert np.array_equal(painter.saved(), expected)
+
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    gimp.activate_image_window()
+    gimp.key("ctrl+z")
+    assert until_layers(painter, 1) == ["Background"]
+    assert np.array_equal(painter.saved(), before)
+    gimp.key("ctrl+y")
+    assert until_layers(painter, 2) == [name, "Background"]
+    assert np.array_equal(painter.saved(), expected)
+
+
+def test_the_fields_are_there_again_and_fill_again_uses_them(painter: Painter, plugin: Plugin) -> None:
+    plugin.type_into("lazyPrompt", "an old house")
+    set_numbers(plugin, grow=3, feather=2)
+    plugin.key("ctrl+Return")
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    painter.gimp.run_action("Fill the selection as the last time")
+    [name, _] = until_layers(painter, 2, 90)
+    assert name.startswith("an old house (seed ")
+    edit = newest_edit(painter)
+    assert (edit["settings"]["grow"], edit["settings"]["feather"]) == (3, 2)
+    again = painter.open_dialog()
+    assert again.ask(PROMPT) == "an old house"
+    assert again.ask("[find('lazyGrow').get_value(), find('lazyFeather').get_value()]") == [3, 2]
+    again.key("Escape")
+    again.wait_until_ended()
+
+
+def test_remove_from_the_menu_needs_no_dialog(painter: Painter) -> None:
+    painter.create(picture(), show=True)
+    painter.select(*BOX)
+    painter.gimp.run_action("Remove what is selected")
+    until_layers(painter, 2, 120)
+    assert (newest_edit(painter)["settings"]["prompt"], newest_edit(painter)["state"]) == ("", "done")
+    painter.gimp.activate_image_window()
+    painter.gimp.key("ctrl+z")
+    until_layers(painter, 1)
+
+
+def test_cancel_really_cancels(painter: Painter, plugin: Plugin) -> None:
+    set_numbers(plugin, steps=200, variations=8)
+    plugin.click("lazyGenerate")
+    plugin.wait_for("find('lazyProgress').get_fraction() > 0", 90)
+    time.sleep(0.6)  # longer than a double click
+    assert plugin.ask("find('lazyGenerate').get_label()") == "Canc_el"
+    plugin.click("lazyGenerate")
+    plugin.wait_for(READY, 20)
+    assert plugin.ask(RESULTS) < 8
+    assert plugin.ask(NOTICE) == ""
+    deadline = time.monotonic() + 10
+    while core_state(painter) == "busy":
+        assert time.monotonic() < deadline, "the core goes on with a cancelled edit"
+    assert painter.layers == ["Background"]
+
+
+def test_escape_closes_and_cancels(painter: Painter, plugin: Plugin) -> None:
+    set_numbers(plugin, steps=200, variations=8)
+    plugin.click("lazyGenerate")
+    plugin.wait_for("find('lazyProgress').get_fraction() > 0", 90)
+    plugin.key("Escape")
+    plugin.wait_until_ended(20)
+    deadline = time.monotonic() + 10
+    while core_state(painter) == "busy":
+        assert time.monotonic() < deadline, "the core goes on with an edit whose dialog was closed"
+    assert painter.layers == ["Background"]
+
+
+def test_a_plugin_that_gimp_kills_leaves_no_edit_behind(painter: Painter, plugin: Plugin) -> None:
+    """As the cancel button of GIMP's own progress bar does."""
+    set_numbers(plugin, steps=200, variations=8)
+    plugin.click("lazyGenerate")
+    plugin.wait_for("find('lazyProgress').get_fraction() > 0", 90)
+    plugin.kill()
+    deadline = time.monotonic() + 20
+    while core_state(painter) == "busy":
+        assert time.monotonic() < deadline, "the core goes on with an edit that nobody waits for"
+        time.sleep(0.2)
+
+
+def test_a_core_that_is_killed_is_told_and_the_next_edit_starts_another(
+    painter: Painter, plugin: Plugin
+) -> None:
+    set_numbers(plugin, steps=200, variations=8)
+    plugin.click("lazyGenerate")
+    plugin.wait_for(f"{RESULTS} >= 1", 120)
+    painter.gimp.kill_core()
+    plugin.wait_for(READY, 30)
+    assert plugin.ask(NOTICE) == (
+        "The LazyDiffusion core no longer answers. Try again: it is started anew if it has ended."
+    )
+    made = plugin.ask(RESULTS)
+    assert made >= 1, "what was finished stays"
+    set_numbers(plugin, steps=0, variations=1)
+    plugin.click("lazyGenerate")
+    plugin.wait_for(f"{RESULTS} == made + 1 and {READY}", 120, made=made)
+    assert plugin.ask(NOTICE) == ""
+    plugin.key("alt+a")
+    until_layers(painter, 2)
+
+
+def test_nothing_selected_is_told_with_a_way_out(painter: Painter) -> None:
+    painter.create(picture(), show=True)
+    plugin = fresh(painter.open_dialog())
+    plugin.click("lazyGenerate")
+    told = "Nothing is selected. Select what is to be filled, or fill the whole canvas."
+    plugin.wait_for(f"({NOTICE}) == told", told=told)
+    plugin.click("lazyNoticeAnswer")
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 120)
+    assert plugin.ask(NOTICE) == ""
+    plugin.key("alt+a")
+    [name, _] = until_layers(painter, 2)
+    assert painter.ask("return told(image.get_layers()[0])['box']") == [0, 0, 160, 120], name
+
+
+def test_an_indexed_image_is_converted_after_a_question_in_one_step(painter: Painter) -> None:
+    painter.create(picture(), indexed=True, show=True)
+    painter.select(*BOX)
+    plugin = fresh(painter.open_dialog())
+    plugin.click("lazyGenerate")
+    plugin.wait_for("any(widget.get_name() == 'lazyConvert' for widget in widgets())")
+    plugin.key("Escape")
+    plugin.wait_for(f"not any(widget.get_name() == 'lazyConvert' for widget in widgets()) and {READY}")
+    assert plugin.ask(RESULTS) == 0
+    plugin.click("lazyGenerate")
+    plugin.wait_for("any(widget.get_name() == 'lazyConvertYes' for widget in widgets())")
+    plugin.click("lazyConvertYes")
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 120)
+    assert painter.ask("return image.get_base_type() == Gimp.ImageBaseType.INDEXED"), "nothing before Apply"
+    plugin.key("alt+a")
+    until_layers(painter, 2)
+    assert painter.ask("return image.get_base_type() == Gimp.ImageBaseType.RGB")
+    layer = painter.ask("return image.get_layers()[0].get_id()")
+    assert np.array_equal(painter.pixels(layer, HERE), painter.last_fills()[0])
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    painter.gimp.activate_image_window()
+    painter.gimp.key("ctrl+z")
+    until_layers(painter, 1)
+    assert painter.ask("return image.get_base_type() == Gimp.ImageBaseType.INDEXED"), "one step back is all"
+
+
+def test_an_image_that_is_closed_during_the_edit(painter: Painter, plugin: Plugin) -> None:
+    set_numbers(plugin, steps=60)
+    plugin.click("lazyGenerate")
+    plugin.wait_for("find('lazyProgress').get_fraction() > 0", 90)
+    painter.delete()
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
+    plugin.key("alt+a")
+    told = "The image was closed. The fills are in the history."
+    plugin.wait_for(f"({NOTICE}) == told", told=told)
+    plugin.click("lazyGenerate")
+    plugin.wait_for(f"({NOTICE}) == told", told=told)
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+
+
+def test_add_needs_a_prompt_and_remove_none(painter: Painter, plugin: Plugin) -> None:
+    plugin.click("lazyModeAdd")
+    plugin.click("lazyGenerate")
+    plugin.wait_for(f"'The prompt is empty' in ({NOTICE})")
+    plugin.click("lazyModeRemove")
+    assert not plugin.ask("find('lazyPrompt').is_sensitive()")
+    plugin.click("lazyGenerate")
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
+
+
+def test_the_view_shows_what_would_be_painted_and_then_the_fill(painter: Painter, plugin: Plugin) -> None:
+    def seen(name: str) -> np.ndarray:
+        path = painter.gimp.folder / f"{name}.png"
+        plugin.ask("find('lazyView').get_pixbuf().savev(path, 'png', [], [])", path=str(path))
+        return painter.file(path)[..., :3].astype(int)
+
+    plugin.wait_for("find('lazyView').get_pixbuf() is not None")
+    marked = seen("marked")
+    scale = marked.shape[1] / 160
+    middle = (round(55 * scale), round(85 * scale))
+    canvas = picture()[55, 85, :3].astype(int)
+    assert np.abs(marked[middle] - canvas).max() > 20, "the selection is marked"
+    assert np.abs(marked[5, 5] - picture()[5, 5, :3]).max() <= 3, "around it the canvas is as it is"
+    plugin.click("lazyGenerate")
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
+    filled = seen("filled")
+    fill = painter.last_fills()[0].astype(int)
+    assert np.abs(filled[middle] - fill[15, 25, :3]).max() <= 40, "enlarged, so a mean of neighbours"
+    mean = filled[round(40 * scale) : round(70 * scale), round(60 * scale) : round(110 * scale)].mean((0, 1))
+    assert np.abs(mean - fill[..., :3].mean((0, 1))).max() <= 4
+
+
+def test_every_letter_goes_to_one_widget(plugin: Plugin) -> None:
+    plugin.key("alt+t")
+    plugin.wait_for("find('lazyVariations').get_mapped()")
+    found = plugin.ask(MNEMONICS)
+    letters = [letter for letter, _ in found]
+    assert len(letters) == len(set(letters)) >= 15, found
+
+
+def test_the_history_gives_layers_and_settings(painter: Painter, plugin: Plugin) -> None:
+    plugin.type_into("lazyPrompt", "a blue boat")
+    set_numbers(plugin, feather=4)
+    plugin.key("ctrl+Return")
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
+    seed = newest_edit(painter)["fills"][0]["seed"]
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+
+    history = painter.gimp.open_plugin("The fills that were made before")
+    history.wait_for("len(find('lazyHistory').get_model()) >= 1", 90)
+    assert history.ask("find('lazyHistory').get_model()[0][1]").startswith(f"a blue boat\nseed {seed} · ")
+    history.ask("find('lazyHistory').get_selection().select_path(Gtk.TreePath.new_first())")
+    history.click("lazyHistoryApply")
+    assert until_layers(painter, 2)[0] == f"a blue boat (seed {seed})"
+    assert painter.ask("return told(image.get_layers()[0])['mask'] is not None")
+    history.click("lazyReuse")
+    history.wait_for("any(widget.get_name() == 'lazyPrompt' and widget.get_mapped() for widget in widgets())")
+    assert history.ask(PROMPT) == "a blue boat"
+    assert history.ask("[find('lazySeed').get_text(), find('lazySeedLock').get_active()]") == [
+        str(seed),
+        True,
+    ]
+    history.key("Escape")
+    history.wait_until_ended()
+
+
+def test_the_history_opens_from_the_dialog_too(painter: Painter, plugin: Plugin) -> None:
+    plugin.type_into("lazyPrompt", "a green hill")
+    plugin.key("ctrl+Return")
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
+    plugin.ask("find('lazyPrompt').get_buffer().set_text('something else')")
+    plugin.click("lazyHistoryOpen")
+    plugin.wait_for("any(it.get_name() == 'lazyHistory' and len(it.get_model()) for it in widgets())", 60)
+    plugin.ask("find('lazyHistory').get_selection().select_path(Gtk.TreePath.new_first())")
+    plugin.click("lazyReuse")
+    plugin.wait_for("not any(widget.get_name() == 'lazyHistory' for widget in widgets())")
+    assert plugin.ask(PROMPT) == "a green hill"
+    assert plugin.ask("find('lazyModel').get_active_id()") == MODEL
