@@ -169,6 +169,8 @@ class Picture:
                 new = self._layer(layer, masks)
                 if not image.insert_layer(new, parent, position):
                     raise ImageError(tr("GIMP did not take the layer. The fill is in the history."))
+                if masks:
+                    new.set_edit_mask(False)  # the artist goes on painting on the layer
                 made.insert(0, new)
             return made
         finally:

@@ -39,10 +39,10 @@ def layer_of(image, name, w, h, pixels=None, x=0, y=0, alpha=True):
         write(layer, pixels, w, h)
     layer.set_offsets(x, y)
     return layer
-def run(name, image, mode="NONINTERACTIVE", **values):
+def run(name, image, **values):
     procedure = pdb.lookup_procedure(name)
     config = procedure.create_config()
-    config.set_property("run-mode", getattr(Gimp.RunMode, mode))
+    config.set_property("run-mode", Gimp.RunMode.NONINTERACTIVE)
     config.set_property("image", image)
     config.set_core_object_array("drawables", image.get_selected_layers())
     for argument, value in values.items():
@@ -136,6 +136,8 @@ class Painter:
             HELPERS + CREATE, 120, w=picture.shape[1], h=picture.shape[0], path=str(path), base=base,
             precision=precision, profile=profile, alpha=alpha, indexed=indexed, show=show,
         )  # fmt: skip
+        if show:
+            self.gimp.activate_image_window(f"{picture.shape[1]}x{picture.shape[0]}")
 
     def select(self, x: int, y: int, w: int, h: int) -> None:
         self.ask("image.select_rectangle(Gimp.ChannelOps.REPLACE, x, y, w, h)", x=x, y=y, w=w, h=h)

@@ -243,6 +243,12 @@ class RealGimp(DrivenEditor):
         settings = self.home / "gimp/gimprc"
         if not settings.exists():
             settings.write_text(GIMPRC.format(version=installed_version(self.host)))
+        session = self.home / "gimp/sessionrc"
+        if not session.exists():
+            # GIMP's own, but for the size, which GIMP gives its window anew when the first image comes into it.
+            usual = (self.host.root / "etc/gimp/3.0/sessionrc").read_text(encoding="utf8")
+            placed = re.sub(r"\(position \d+ \d+\)", "(position 0 0)", usual)
+            session.write_text(re.sub(r"\(size \d+ \d+\)", f"(size {WIDTH} {HEIGHT})", placed))
 
     def _environment(self) -> dict[str, str]:
         screen = {"DISPLAY": self.display.name} if self.display else {}

@@ -43,6 +43,13 @@ def look(widget):
 look(find('lazyFill'))
 return found
 """
+# The topmost dialog first, because the one below waits for it.
+CLOSE = """
+dialogs = [widget for widget in widgets() if isinstance(widget, Gtk.Dialog) and widget.get_mapped()]
+for widget in sorted(dialogs, key=lambda widget: widget.get_transient_for() is None):
+    widget.response(Gtk.ResponseType.CLOSE)
+"""
+CRASHED = "GIMP Message"
 CORE = """
 import sys
 if folder not in sys.path:
@@ -62,7 +69,11 @@ def painter(shown_gimp: RealGimp) -> Iterator[Painter]:
     found = Painter(shown_gimp)
     yield found
     for plugin in shown_gimp.plugins():
-        plugin.kill()
+        plugin.later(CLOSE)
+        plugin.wait_until_ended()
+    if CRASHED in shown_gimp.window_titles():  # GIMP's word on a plug-in that was killed
+        shown_gimp.activate_window(CRASHED)
+        shown_gimp.key("Escape")
     found.delete()
     assert "inconsistent state" not in shown_gimp.log
 
