@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from PIL import Image
 from tests.hosts import chroots
 from tests.hosts.display import Display
 from tests.hosts.krita.real_krita import RealKrita
@@ -152,3 +153,17 @@ def _kritas(host: chroots.Host, display: Display, profile: Path, folder: Path) -
     finally:
         for krita in started:
             krita.kill()
+
+
+@pytest.fixture
+def keep_picture(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Image.Image, str], None]:
+    """Keeps a picture where --screenshots says, or in the test's own folder."""
+    folder = Path(request.config.getoption("screenshots") or tmp_path)
+
+    def keep(picture: Image.Image, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            folder / f"{name}.png", optimize=True
+        )
+
+    return keep

@@ -59,9 +59,10 @@ there = controller.viewport().mapToGlobal(there.toPoint())
 return there.x(), there.y()
 """
 
+# By the plugin's own short way: what asks for the panel every 50 ms must not itself keep Krita's window waiting.
 PANEL = """
-from lazydiffusion.panel import Panel
-panel = app.activeWindow().qwindow().findChild(Panel, "lazyPanel")
+from lazydiffusion.docker import panel_of
+panel = panel_of(app.activeWindow().qwindow())
 """
 
 RESULTS = (

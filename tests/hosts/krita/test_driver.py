@@ -167,6 +167,21 @@ def test_the_heartbeat_sees_a_stall(krita: RealKrita) -> None:
     assert beat["ticks"] > 20
 
 
+def test_a_stall_is_told_with_what_ran_in_it(krita: RealKrita) -> None:
+    krita.reset_heartbeat()
+    krita.ask("import time; time.sleep(0.2)")
+    krita.settle()
+    gap = max(krita.ask("heartbeat.read()")["gaps"], key=lambda gap: gap["ms"])
+    [ran] = [ms for name, ms in gap["ran"] if "time.sleep(0.2)" in name]
+    assert 200 <= ran <= gap["ms"]
+    assert gap["cpu_ms"] < 100, "who sleeps is not on a processor"
+    krita.reset_heartbeat()
+    krita.ask("import time\nend = time.thread_time() + 0.2\nwhile time.thread_time() < end: pass")
+    krita.settle()
+    gap = max(krita.ask("heartbeat.read()")["gaps"], key=lambda gap: gap["ms"])
+    assert 200 <= gap["cpu_ms"] <= gap["ms"]
+
+
 def test_a_widget_is_saved_as_a_picture(panel: RealKrita, tmp_path: Path) -> None:
     panel.ask("keep['panel'].setStyleSheet('#testPanel { background: #ff0000 }')")
     with Image.open(panel.grab("testPanel", tmp_path / "panel.png")) as image:

@@ -83,20 +83,6 @@ def theme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def keep_picture(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Image.Image, str], None]:
-    """Keeps a picture where --screenshots says, or in the test's own folder."""
-    folder = Path(request.config.getoption("screenshots") or tmp_path)
-
-    def keep(picture: Image.Image, name: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-            folder / f"{name}.png", optimize=True
-        )
-
-    return keep
-
-
 def test_screenshots(
     start_krita: StartKrita,
     krita_host: Host,

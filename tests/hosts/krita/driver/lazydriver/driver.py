@@ -95,8 +95,9 @@ class Driver(QtCore.QObject):
             "QtWidgets": QtWidgets,
             **request.values,
         }
-        exec(compile(as_function(request.snippet), name, "exec"), scope)
-        return scope["snippet"]()
+        with self._heartbeat.during(f"the test's snippet: {' '.join(request.snippet.split())[-60:]}"):
+            exec(compile(as_function(request.snippet), name, "exec"), scope)
+            return scope["snippet"]()
 
 
 class Request:
