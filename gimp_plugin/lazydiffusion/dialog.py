@@ -14,7 +14,7 @@ from lazydiffusion.client.words import edit_state, progress, share_done
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.events import Event, Filled, Previewed, Stepped
 from lazydiffusion.protocol import EditSettings
-from lazydiffusion.window import WINDOW_TOKENS, Box
+from lazydiffusion.window import WINDOW_TOKENS, Box, Size
 
 from .arguments import sketch_of, store_values, values_of
 from .core_watch import CoreWatch, in_main
@@ -24,7 +24,7 @@ from .history_dialog import HistoryDialog
 from .image import Picture
 from .questions import may_convert
 from .results import VIEW, Result, ResultList, View
-from .snapshot import snapshot
+from .snapshot import Snapshot, snapshot
 
 HISTORY = 1
 """Response of the button that opens the history."""
@@ -45,8 +45,11 @@ class FillDialog:
         self._layers: list[Any] = []
         self._settings = EditSettings()
         self._view: Optional[View] = None
+        """Of the edit that was begun last."""
+        self._canvas_size: Size = (0, 0)
         self._cancelling = False
         self._everything = bool(config.get_property("whole-canvas"))
+        self._convert = bool(config.get_property("convert-indexed"))
         self._first = True
         """Whether the running edit has no result yet."""
         self._notices: dict[int, str] = {}
@@ -142,8 +145,8 @@ class FillDialog:
             settings = settings_for(values.edit_mode, values.edit_settings())
             self.tell("")
             self.status.set_text(tr("Reading the canvas…"))
-            view = self._read(settings, values)
-            if view.snapshot.picture.is_indexed and not self._may_convert():
+            read = self._read(settings, values)
+            if self.picture.is_indexed and not self._may_convert():
                 self._show_edit()
                 return
         except LazyDiffusionError as error:
@@ -151,14 +154,15 @@ class FillDialog:
             asks = self.picture.is_open and self.picture.selection_box() is None and not self._everything
             self.tell(str(error), ask=asks)
             return
-        self._view, self._settings = view, settings
+        view = View(read)
+        self._view, self._settings, self._canvas_size = view, settings, read.request.canvas_size
         self._store(values)
         self._first, self._cancelling = True, False
         self._notices.clear()
         self.results.choose(None)
         self.view.set_from_pixbuf(view.empty)
         self._started = GLib.get_monotonic_time() / 1e6
-        self.controller.start(view.snapshot.request)
+        self.controller.start(read.request)
         self._show_edit()
 
     def cancel(self) -> None:
@@ -222,32 +226,32 @@ class FillDialog:
 
     # Reading, and what the core tells.
 
-    def _read(self, settings: EditSettings, values: FieldValues) -> View:
+    def _read(self, settings: EditSettings, values: FieldValues) -> Snapshot:
         tokens = self.watch.window_tokens(values.model, WINDOW_TOKENS)
         sketch = self.form.sketch_layer
-        return View(snapshot(self.picture, settings, self._everything, sketch, tokens))
+        return snapshot(self.picture, settings, self._everything, sketch, tokens)
 
     def _look_at_canvas(self) -> None:
         """Show what would be read, before anything is asked."""
         values = self.form.values()
         try:
-            view = self._read(EditSettings(grow=values.grow, feather=values.feather), values)
+            view = View(self._read(EditSettings(grow=values.grow, feather=values.feather), values))
         except LazyDiffusionError:
             return  # Generate says it
         if self._view is None:
             self.view.set_from_pixbuf(view.empty)
 
     def _may_convert(self) -> bool:
-        if self._config.get_property("convert-indexed") or may_convert(self.window):
-            self._config.set_property("convert-indexed", True)  # asked once
-            return True
-        return False
+        self._convert = self._convert or may_convert(self.window)  # asked once
+        return self._convert
 
     def _enter(self, state: State) -> None:
         if self._open:
             self._show_edit(edit_state(state))
             if state in ENDED:
                 self._cancelling = False
+                if self._view is not None:
+                    self._view.let_go()
                 if self.results.current is None and self._view is not None:
                     self.view.set_from_pixbuf(self._view.empty)
                 self.watch.look()
@@ -271,7 +275,7 @@ class FillDialog:
         view = self._view
         if view is None or not self._open:
             return
-        result = Result(fill, self._settings, view.snapshot.request.canvas_size, view)
+        result = Result(fill, self._settings, self._canvas_size, view)
         # The artist may be looking at an earlier variation of the same edit.
         self.results.add(result, choose=self._first or self.results.current is None)
         self._first = False

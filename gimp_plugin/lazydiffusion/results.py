@@ -23,6 +23,8 @@ HIGHLIGHT = (58, 134, 255)
 """What lies over the selection as long as there is no fill: RGB."""
 HIGHLIGHT_SHARE = 0.45
 """How much of it covers what is there."""
+MOST_BYTES = 1 << 29
+"""Of the fills that a dialog holds."""
 SURROUNDINGS = 0.15
 """How much of the canvas a thumbnail shows around the fill, as a share of the fill's longer side."""
 
@@ -31,8 +33,10 @@ class View:
     """What an edit is shown of the canvas, small, with a fill over it."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        region = snapshot.region
+        region = self._region = snapshot.region
+        self._mask = snapshot.mask
+        self._alpha: tuple[Any, bytes] = (None, b"")
+        """The mask of the last preview's box and size, and these: the same for all previews of an edit."""
         self.size = fitted(snapshot.size, VIEW)
         self.scale = self.size[0] / region.w
         whole = on_white(pixbuf_of(snapshot.canvas, snapshot.size))
@@ -42,7 +46,10 @@ class View:
         box = snapshot.box
         around = box.enlarged(round(SURROUNDINGS * max(box.w, box.h))).overlap(region)
         self._around = around
-        self._ground = cut(whole, around.moved(-region.x, -region.y))
+        # A copy: a part would keep the whole.
+        self._ground = scaled(
+            cut(whole, around.moved(-region.x, -region.y)), fitted((around.w, around.h), THUMBNAIL)
+        ).copy()
 
     def with_fill(self, fill: FillPixels) -> Any:
         """The view with a fill."""
@@ -53,25 +60,29 @@ class View:
         picture = decoded(png)
         size = (picture.get_width(), picture.get_height())
         inside = self._in_region(box)
-        alpha = levels_scaled(self.snapshot.mask, self.snapshot.size, inside, size)
-        return over(self.canvas, with_alpha(picture, alpha), inside, self.scale)
+        if self._alpha[0] != (inside, size):
+            levels = levels_scaled(self._mask, (self._region.w, self._region.h), inside, size)
+            self._alpha = ((inside, size), levels)
+        return over(self.canvas, with_alpha(picture, self._alpha[1]), inside, self.scale)
+
+    def let_go(self) -> None:
+        """After the last preview: of a large selection, the mask is large too."""
+        self._mask, self._alpha = b"", (None, b"")
 
     def thumbnail(self, fill: FillPixels) -> Any:
         """A fill in its surroundings."""
-        size = fitted((self._around.w, self._around.h), THUMBNAIL)
-        ground = scaled(self._ground, size)
         inside = fill.box.moved(-self._around.x, -self._around.y)
-        return over(ground, _picture(fill), inside, size[0] / self._around.w)
+        return over(self._ground, _picture(fill), inside, self._ground.get_width() / self._around.w)
 
     def _highlighted(self) -> Any:
-        area = Box(0, 0, *self.snapshot.size)
-        levels = levels_scaled(self.snapshot.mask, self.snapshot.size, area, self.size)
+        area = Box(0, 0, self._region.w, self._region.h)
+        levels = levels_scaled(self._mask, (area.w, area.h), area, self.size)
         alpha = levels.translate(bytes(round(HIGHLIGHT_SHARE * level) for level in range(256)))
         colour = pixbuf_of(bytes((*HIGHLIGHT, 255)) * (self.size[0] * self.size[1]), self.size)
         return over(self.canvas, with_alpha(colour, alpha), area, self.scale)
 
     def _in_region(self, box: Box) -> Box:
-        return box.moved(-self.snapshot.region.x, -self.snapshot.region.y)
+        return box.moved(-self._region.x, -self._region.y)
 
 
 def _picture(fill: FillPixels) -> Any:
@@ -132,7 +143,7 @@ class ResultList:
         return self._results[chosen[0].get_indices()[0]] if chosen else None
 
     def add(self, result: Result, choose: bool) -> None:
-        """Put one at the end."""
+        """Put one at the end. Where memory gets too full, the oldest go: they are in the history."""
         self._results.append(result)
         self._hint.hide()
         self._store.append(
@@ -140,6 +151,8 @@ class ResultList:
         )
         if choose:
             self.choose(result)
+        while len(self._results) > 1 and sum(len(it.fill.rgba) for it in self._results) > MOST_BYTES:
+            del self._results[0], self._store[0]
         self.icons.scroll_to_path(Gtk.TreePath.new_from_indices([len(self._results) - 1]), False, 0, 0)
 
     def choose(self, result: Optional[Result]) -> None:
