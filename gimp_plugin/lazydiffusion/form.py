@@ -11,7 +11,7 @@ from lazydiffusion.client.words import mode_name
 from lazydiffusion.protocol import MAX_SEED
 
 from .arguments import label_of
-from .gtk import SPACE, Gdk, Gtk, column, row, tr
+from .gtk import SPACE, Gdk, Gtk, column, fold, row, tr
 from .image import Layer
 
 MODE_MNEMONICS = {Mode.FILL: "i", Mode.ADD: "b", Mode.REMOVE: "R"}
@@ -27,9 +27,7 @@ class FieldForm:
         self.modes = {mode: self._mode(mode) for mode in Mode}
         self.prompt = PromptText("lazyPrompt", submitted)
         self.negative = PromptText("lazyNegative", submitted)
-        self.negative_fold = Gtk.Expander.new_with_mnemonic(tr("_Negative prompt"))
-        self.negative_fold.set_name("lazyNegativeFold")
-        self.negative_fold.add(self.negative.widget)
+        self.negative_fold = fold(tr("_Negative prompt"), self.negative.widget, "lazyNegativeFold")
         known = fields()
         self.variations = _number("variations")
         self.steps, self.guidance = _number("steps"), _number("guidance")
@@ -72,9 +70,7 @@ class FieldForm:
             grid.attach(shown[name], 1, line, 1 if field.unit else 2, 1)
             if field.unit:
                 grid.attach(Gtk.Label(label=field.unit, xalign=0), 2, line, 1, 1)
-        self.settings_fold = Gtk.Expander.new_with_mnemonic(tr("Se_ttings"))
-        self.settings_fold.set_name("lazySettingsFold")
-        self.settings_fold.add(grid)
+        self.settings_fold = fold(tr("Se_ttings"), grid, "lazySettingsFold")
         prompt_label = Gtk.Label.new_with_mnemonic(tr("_Prompt"))
         prompt_label.set_xalign(0)
         prompt_label.set_mnemonic_widget(self.prompt.text)

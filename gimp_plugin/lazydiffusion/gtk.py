@@ -38,6 +38,18 @@ def button(text: str, name: str, tip: str = "") -> Gtk.Button:
     return made
 
 
+def fold(text: str, child: Gtk.Widget, name: str) -> Gtk.Expander:
+    """A heading that unfolds what is below it; folded, it is hidden: an expander alone leaves some children mapped."""
+    made = Gtk.Expander.new_with_mnemonic(text)
+    made.set_name(name)
+    child.show_all()
+    child.set_no_show_all(True)
+    child.set_visible(False)
+    made.add(child)
+    made.connect("notify::expanded", lambda expander, what: child.set_visible(expander.get_expanded()))
+    return made
+
+
 def column(*widgets: Gtk.Widget, space: int = SPACE) -> Gtk.Box:
     """Widgets below each other."""
     return _packed(Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=space), widgets)
@@ -61,4 +73,4 @@ def wrapping(name: str) -> Gtk.Label:
     return label
 
 
-__all__ = ["GLib", "Gdk", "GimpUi", "Gtk", "button", "column", "dialog", "row", "tr", "wrapping"]
+__all__ = ["GLib", "Gdk", "GimpUi", "Gtk", "button", "column", "dialog", "fold", "row", "tr", "wrapping"]

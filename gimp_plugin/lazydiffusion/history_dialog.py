@@ -16,7 +16,7 @@ from lazydiffusion.protocol import EditSettings
 from .core_watch import in_background, in_main
 from .gtk import SPACE, GLib, Gtk, column, dialog, tr, wrapping
 from .image import NewLayer, Picture
-from .pixbufs import decoded, fitted, pixbuf_of, scaled
+from .pixbufs import PIXBUF, decoded, fitted, pixbuf_of, scaled
 from .questions import may_convert
 
 CLIENT = "gimp-%d" % os.getpid()
@@ -56,7 +56,7 @@ class HistoryDialog:
         names = {FORGET: "lazyForget", REUSE: "lazyReuse", Gtk.ResponseType.CLOSE: "lazyHistoryClose"}
         for response, made in self._buttons.items():
             made.set_name(names.get(response, "lazyHistoryApply"))
-        self._store = Gtk.ListStore.new([pixbuf_of(bytes(4), (1, 1)).__gtype__, str])
+        self._store = Gtk.ListStore.new([PIXBUF, str])
         self.list = Gtk.TreeView(model=self._store, headers_visible=False)
         self.list.set_name("lazyHistory")
         picture_cell, text_cell = (

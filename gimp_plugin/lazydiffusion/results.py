@@ -13,12 +13,25 @@ from lazydiffusion.window import Box, Size
 
 from .gtk import Gtk
 from .image import NewLayer
-from .pixbufs import cut, decoded, fitted, levels_scaled, on_white, over, pixbuf_of, scaled, with_alpha
+from .pixbufs import (
+    PIXBUF,
+    cut,
+    decoded,
+    fitted,
+    levels_scaled,
+    on_white,
+    over,
+    pixbuf_of,
+    scaled,
+    ticked,
+    with_alpha,
+)
 from .snapshot import Snapshot
 
 VIEW = 340
 """Longer side of the view, px."""
-THUMBNAIL = 84
+THUMBNAIL = 92
+COLUMNS = 3
 HIGHLIGHT = (58, 134, 255)
 """What lies over the selection as long as there is no fill: RGB."""
 HIGHLIGHT_SHARE = 0.45
@@ -112,17 +125,17 @@ class ResultList:
     def __init__(self, chosen: Callable[[Optional[Result]], None], activated: Callable[[], None]) -> None:
         """`chosen(result)` is told of each choice, `activated()` of a double click."""
         self._results: list[Result] = []
-        self._store = Gtk.ListStore.new([pixbuf_of(bytes(4), (1, 1)).__gtype__, str, str])
-        self.icons = Gtk.IconView(model=self._store, pixbuf_column=0, text_column=1, tooltip_column=2)
+        self._store = Gtk.ListStore.new([PIXBUF, str])
+        self.icons = Gtk.IconView(model=self._store, pixbuf_column=0, tooltip_column=1)
         self.icons.set_name("lazyResults")
         self.icons.set_selection_mode(Gtk.SelectionMode.SINGLE)
-        self.icons.set_item_width(THUMBNAIL)
+        self.icons.set_columns(COLUMNS)
         for what in ("margin", "row_spacing", "column_spacing", "item_padding"):
             self.icons.set_property(what, 3)
         self.icons.connect("selection-changed", lambda icons: chosen(self.current))
         self.icons.connect("item-activated", lambda icons, path: activated())
         scrolled = Gtk.ScrolledWindow(shadow_type=Gtk.ShadowType.IN, hscrollbar_policy=Gtk.PolicyType.NEVER)
-        scrolled.set_size_request(VIEW, THUMBNAIL + 44)
+        scrolled.set_size_request(VIEW, THUMBNAIL + 26)
         scrolled.add(self.icons)
         self._hint = Gtk.Label(label=tr("Fills come here. Choose one, then Apply."), wrap=True)
         self._hint.get_style_context().add_class("dim-label")
@@ -146,9 +159,7 @@ class ResultList:
         """Put one at the end. Where memory gets too full, the oldest go: they are in the history."""
         self._results.append(result)
         self._hint.hide()
-        self._store.append(
-            [result.view.thumbnail(result.fill), _caption(result), _escaped(result.layer.name)]
-        )
+        self._store.append([result.view.thumbnail(result.fill), _escaped(result.layer.name)])
         if choose:
             self.choose(result)
         while len(self._results) > 1 and sum(len(it.fill.rgba) for it in self._results) > MOST_BYTES:
@@ -166,12 +177,7 @@ class ResultList:
     def mark_applied(self, result: Result) -> None:
         """Show that a layer was made of it."""
         result.applied = True
-        self._store[self._results.index(result)][1] = _caption(result)
-
-
-def _caption(result: Result) -> str:
-    seed = str(result.fill.seed)
-    return tr("%s ✓") % seed if result.applied else seed
+        self._store[self._results.index(result)][0] = ticked(result.view.thumbnail(result.fill))
 
 
 def _escaped(text: str) -> str:

@@ -144,7 +144,11 @@ def test_from_the_prompt_to_the_saved_file_by_keys(painter: Painter, plugin: Plu
     plugin.key("alt+a")
     name = f"a red apple (seed {seed + 1})"
     assert until_layers(painter, 2) == [name, "Background"]
-    plugin.wait_for("find('lazyResults').get_model()[1][1].endswith('✓')")
+    # A green badge in the corner of its thumbnail, and on no other.
+    badge = "p = find('lazyResults').get_model()[number][0]\nw, h = p.get_width(), p.get_height()\n"
+    badge += "at = (h - 3) * p.get_rowstride() + 4 * (w - 10)\nreturn list(p.get_pixels()[at : at + 3])"
+    assert plugin.ask(badge, number=1) == [46, 139, 87]
+    assert plugin.ask(badge, number=0) != [46, 139, 87]
     fill = painter.last_fills()[1]
     expected = before.copy()
     expected[40:70, 60:110] = fill

@@ -58,6 +58,11 @@ if size.width > 800 or size.height > 760:
     bad.append(["the dialog is large:", size.width, size.height])
 return bad
 """
+PLACE = """
+window = find(name).get_window()
+_, x, y = window.get_origin()
+return x, y, window.get_width(), window.get_height()
+"""
 SELECT_SAMPLE = """
 levels = bytes.fromhex(mask)
 channel = Gimp.Channel.new(image, "mask", image.get_width(), image.get_height(), 100.0, Gegl.Color.new("black"))
@@ -103,8 +108,9 @@ def test_screenshots(
         gimp.screen.move(5, 995)
         time.sleep(0.5)
         assert plugin.ask(CUT_OFF, name=window) == [], state
-        with Image.open(plugin.grab(tmp_path / f"{state}.png", window)) as picture:
-            states[state] = picture.convert("RGB")
+        x, y, w, h = plugin.ask(PLACE, name=window)
+        with Image.open(gimp.screenshot(tmp_path / f"{state}.png")) as picture:
+            states[state] = picture.convert("RGB").crop((x, y, x + w, y + h))
 
     plugin = gimp.open_plugin("Generative fill")
     plugin.wait_for("find('lazyStatus').get_text() == 'Ready on the CPU'", 90)
@@ -118,8 +124,9 @@ def test_screenshots(
     plugin.key("alt+t")
     plugin.wait_for("not find('lazyVariations').get_mapped()")
     plugin.ask("find('lazyFill').resize(1, 1)")
+    set_numbers(plugin, steps=40)  # so that it is busy for long enough to be looked at
     plugin.click("lazyGenerate")
-    plugin.wait_for(f"{RESULTS} >= 1 and find('lazyProgress').get_fraction() > 0.5", 180)
+    plugin.wait_for(f"{RESULTS} == 1 and find('lazyProgress').get_fraction() > 0.4", 180)
     look(plugin, "busy")
     plugin.wait_for(f"{RESULTS} == 3 and {READY}", 180)
     plugin.key("alt+a")
