@@ -76,4 +76,4 @@ bench-service: .venv/installed-dev ## time what the resident core adds to an edi
 
 clean: ## remove what these commands made, but for .venv and runs/
 	rm -rf build demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find core krita_plugin tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find core gimp_plugin krita_plugin tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tests.hosts.chroots import REPOSITORY
 from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.gimp.real_gimp import RealGimp
-from tests.service.installed import Installed
+from tests.hosts.installing import MODEL, install_plugin, install_tiny_core
 
-MODEL = "tiny"
 FILL, REMOVE = "plug-in-lazydiffusion-fill", "plug-in-lazydiffusion-remove"
 
 # What snippets in GIMP's Python may use: `keep["image"]` is the image that the last `create` made.
@@ -89,21 +82,9 @@ def with_plugin(model: Path | None = None) -> Callable[[Path], None]:
     """
 
     def install(home: Path) -> None:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "GIMP3_DIRECTORY": str(home / "gimp"),
-        }
-        command = [sys.executable, str(REPOSITORY / "build_plugins.py"), "--install", "gimp"]
-        subprocess.run(
-            [*command, "--out", str(home.parent)], env=environment, check=True, capture_output=True
-        )
+        install_plugin("gimp", home, GIMP3_DIRECTORY=str(home / "gimp"))
         if model is not None:
-            shutil.copytree(model, home.parent / MODEL)  # the host sees this folder and not the tests' others
-            core = Installed(home.parent / "core", home.parent / MODEL)
-            pointer = home / ".config/lazydiffusion/connect.json"
-            pointer.write_text(json.dumps({"command": [str(core.program)]}))
+            install_tiny_core(model, home)
 
     return install
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.hosts.gimp.conftest import StartGimp
-from tests.hosts.gimp.painter import MODEL, Painter, picture, with_plugin
+from tests.hosts.gimp.painter import Painter, picture, with_plugin
 from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.gimp.real_gimp import RealGimp
+from tests.hosts.installing import MODEL
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

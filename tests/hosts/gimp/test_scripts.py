@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.hosts.gimp.conftest import StartGimp
-from tests.hosts.gimp.painter import FILL, MODEL, REMOVE, Painter, picture, with_plugin
+from tests.hosts.gimp.painter import FILL, REMOVE, Painter, picture, with_plugin
 from tests.hosts.gimp.real_gimp import RealGimp
+from tests.hosts.installing import MODEL
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

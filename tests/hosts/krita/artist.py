@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tests.hosts.chroots import REPOSITORY
+from tests.hosts.installing import MODEL, install_plugin, install_tiny_core
 from tests.hosts.krita.real_krita import RealKrita
-from tests.service.installed import Installed
-
-MODEL = "tiny"
 
 # A landscape: bands of colour with a gradient, so that every pixel says where it is.
 CREATE = """
@@ -103,20 +96,11 @@ def with_plugin(model: Path | None = None, own: bool = True) -> Callable[[Path],
     """
 
     def install(home: Path) -> None:
-        settings = home / ".config/lazydiffusion"
         if own:
-            environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
-            command = [sys.executable, str(REPOSITORY / "build_plugins.py"), "--install", "krita"]
-            subprocess.run(
-                [*command, "--out", str(home.parent)], env=environment, check=True, capture_output=True
-            )
-        else:
-            settings.mkdir(parents=True)
+            install_plugin("krita", home)
         if model is not None:
-            shutil.copytree(model, home.parent / MODEL)  # the host sees this folder and not the tests' others
-            core = Installed(home.parent / "core", home.parent / MODEL)
-            (settings / "connect.json").write_text(json.dumps({"command": [str(core.program)]}))
-            (settings / "krita.json").write_text(json.dumps({"model": MODEL}))
+            install_tiny_core(model, home)
+            (home / ".config/lazydiffusion/krita.json").write_text(json.dumps({"model": MODEL}))
 
     return install
 

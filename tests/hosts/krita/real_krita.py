@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from tests.hosts.chroots import Host
 from tests.hosts.display import Display
+from tests.hosts.driven import DrivenEditor
 
 DRIVER = Path(__file__).with_name("driver")
-LONGEST_SOCKET_PATH = 107
 KRITARC = "[python]\nenable_lazydriver=true\n"
 
 # Where the mouse must go to hit a widget: what a click would not reach is an error, not a click on something else.
@@ -34,15 +31,6 @@ if hit is None or not (hit == widget or widget.isAncestorOf(hit)):
 return there.x(), there.y()
 """
 
-# Of the runtime file alone, so that it needs no plugin.
-CORE_PID = """
-import json, os, pathlib
-try:
-    return json.loads(pathlib.Path(os.environ["XDG_RUNTIME_DIR"], "lazydiffusion", "core.json").read_text())["pid"]
-except FileNotFoundError:
-    return None
-"""
-
 LAYER_LIST = 1.2
 """Seconds after which Krita 5.1's list of layers has taken the last change in; a document closed before may crash it
 (KisNodeModel::processUpdateQueue, seen in 5.1.5 without any plugin at work)."""
@@ -59,7 +47,7 @@ class KritaFailed(Exception):
     """A snippet raised, Krita ended or did not answer; the message has what it said."""
 
 
-class RealKrita:
+class RealKrita(DrivenEditor):
     """One run of Krita.
 
         krita = RealKrita(host, tmp_path, display, install=put_the_plugin_there)   # does not start it yet
@@ -85,6 +73,10 @@ class RealKrita:
     `kill_core` does. All of it ends with Krita.
     """
 
+    name = "Krita"
+    failed = KritaFailed
+    display: Display
+
     def __init__(
         self,
         host: Host,
@@ -94,20 +86,9 @@ class RealKrita:
         environment: Mapping[str, str] | None = None,
         profile: Path | None = None,
     ) -> None:
+        super().__init__(folder, display)
         self.host = host
-        self.folder = folder.resolve()
-        self.display = display
-        self.home = self.folder / "home"
         self.environment = dict(environment or {})
-        self.start_seconds = 0.0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket = self.folder / "driver.sock"
-        self._uncaught = self.folder / "uncaught.jsonl"
-        self._log = self.folder / "krita.log"
-        if len(str(self._socket)) > LONGEST_SOCKET_PATH:
-            raise ValueError(
-                f"The path of the socket {self._socket} is too long. Give a folder with a shorter name."
-            )
         self._prepare_home(profile)
         if install:
             install(self.home)
@@ -126,35 +107,12 @@ class RealKrita:
                 stderr=subprocess.STDOUT,
             )
         deadline = started + timeout
-        while not self._socket.exists():
-            self._check_running()
-            if time.monotonic() > deadline:
-                raise KritaFailed(f"Krita's driver did not answer within {timeout:g} s.{self._evidence()}")
-            time.sleep(0.1)
+        self._wait_for_socket(deadline)
         self.wait_for("window is not None and window.isVisible()", deadline - time.monotonic())
         self.ask("window.setGeometry(0, 0, 1590, 990); window.activateWindow()")
         self.settle()
         self.start_seconds = time.monotonic() - started
         return self
-
-    def ask(self, snippet: str, timeout: float = 30, /, **values: object) -> Any:
-        """Run a snippet and give what it returns. Raises KritaFailed with its traceback, or after `timeout` s."""
-        return self._request("ask", snippet, timeout, values)
-
-    def later(self, snippet: str, /, **values: object) -> None:
-        """Run a snippet without waiting for its end; what it raises counts as uncaught."""
-        self._request("later", snippet, 30, values)
-
-    def wait_for(self, snippet: str, timeout: float = 30, /, **values: object) -> Any:
-        """Run a snippet every 50 ms until what it gives is true; that is the answer."""
-        deadline = time.monotonic() + timeout
-        while not (value := self.ask(snippet, max(30, timeout), **values)):
-            if time.monotonic() > deadline:
-                raise KritaFailed(
-                    f"Not true within {timeout:g} s, but {value!r} at the end:\n{snippet}{self._evidence()}"
-                )
-            time.sleep(0.05)
-        return value
 
     def click(self, object_name: str, button: int = 1, times: int = 1) -> None:
         """Click in the middle of a widget. Raises KritaFailed if a click there would not reach it."""
@@ -214,60 +172,16 @@ class RealKrita:
         """Save the whole screen as PNG."""
         return self.display.screenshot(path)
 
-    def core_pid(self) -> int | None:
-        """The core's that was started inside, as processes inside see it. None when the runtime file names none."""
-        pid = self.ask(CORE_PID)
-        return None if pid is None else int(pid)
-
-    def kill_core(self) -> int:
-        """End the core as kill -9 does; the pid that it had."""
-        pid = self.core_pid()
-        if pid is None:
-            raise KritaFailed("There is no core to kill: the runtime file names none.")
-        self.ask("import os; os.kill(pid, 9)", pid=pid)
-        return pid
-
     def quit(self, timeout: float = 60) -> None:
         """Close the documents without asking and quit. Raises KritaFailed unless all went well to the end."""
         time.sleep(LAYER_LIST)
         self.ask(CLOSE_DOCUMENTS)
         self.later("app.action('file_quit').trigger()")
-        process = self._running_process()
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            evidence = self._evidence()
-            self.kill()
-            raise KritaFailed(f"Krita did not quit within {timeout:g} s.{evidence}") from None
-        self._process = None
+        status = self._wait_for_end(timeout)
         if uncaught := self.take_uncaught():
             raise KritaFailed("Nobody caught this inside Krita:\n" + "\n".join(uncaught))
         if status:
             raise KritaFailed(f"Krita ended with status {status}.\n{self.log[-3000:]}")
-
-    def kill(self) -> None:
-        """End Krita and all that it started, at once. Harmless when it has ended."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def take_uncaught(self) -> list[str]:
-        """The tracebacks that nobody caught, in threads too, since the last call; `quit` will not complain of them."""
-        if not self._uncaught.exists():
-            return []
-        lines = self._uncaught.read_text(encoding="utf8").splitlines()
-        self._uncaught.unlink()
-        return [json.loads(line) for line in lines]
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def log(self) -> str:
-        """What Krita wrote to stdout and stderr."""
-        return self._log.read_text(encoding="utf8", errors="replace") if self._log.exists() else ""
 
     def _prepare_home(self, profile: Path | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -293,45 +207,3 @@ class RealKrita:
             "LAZYDRIVER_UNCAUGHT": str(self._uncaught),
             **self.environment,
         }
-
-    def _request(self, kind: str, snippet: str, timeout: float, values: Mapping[str, object]) -> Any:
-        request = json.dumps({"kind": kind, "snippet": snippet, "values": values}) + "\n"
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(timeout)
-                connection.connect(str(self._socket))
-                connection.sendall(request.encode())
-                with connection.makefile(encoding="utf8") as stream:
-                    line = stream.readline()
-        except TimeoutError:
-            raise KritaFailed(
-                f"No answer within {timeout:g} s to:\n{snippet or kind}{self._evidence()}"
-            ) from None
-        except OSError as error:
-            self._check_running()
-            raise KritaFailed(f"Krita's driver cannot be reached ({error}).{self._evidence()}") from None
-        if not line:
-            self._check_running()
-            raise KritaFailed(f"Krita gave no answer to:\n{snippet or kind}{self._evidence()}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise KritaFailed(answer["error"])
-        return answer["value"]
-
-    def _running_process(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise KritaFailed("Krita is not running: it was not started, or it has quit.")
-        return self._process
-
-    def _check_running(self) -> None:
-        process = self._running_process()
-        try:
-            status = process.wait(1)  # a socket breaks a moment before its process is gone
-        except subprocess.TimeoutExpired:
-            return
-        raise KritaFailed(f"Krita ended with status {status}.\n{self.log[-3000:]}")
-
-    def _evidence(self) -> str:
-        """Where to look after a failure."""
-        picture = self.display.screenshot(self.folder / "failure.png")
-        return f"\nThe screen: {picture}. The end of Krita's log:\n{self.log[-2000:]}"

@@ -9,7 +9,8 @@ import psutil
 import pytest
 from tests.hosts.chroots import REPOSITORY
 from tests.hosts.conftest import StartKrita
-from tests.hosts.krita.artist import MODEL, with_plugin
+from tests.hosts.installing import MODEL
+from tests.hosts.krita.artist import with_plugin
 from tests.hosts.krita.real_krita import RealKrita
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
