@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Optional
 
 from lazydiffusion.client import CoreError, EditController, FillPixels, State
 from lazydiffusion.client.controller import ENDED
+from lazydiffusion.client.core_view import CoreView
 from lazydiffusion.client.fields import FieldValues
 from lazydiffusion.client.modes import settings_for
 from lazydiffusion.client.placing import placement
@@ -17,19 +17,19 @@ from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import WINDOW_TOKENS, Box, Size
 
 from .arguments import sketch_of, store_values, values_of
-from .core_watch import CoreWatch, in_main
+from .background import in_background, in_main
 from .form import FieldForm
 from .gtk import SPACE, Gdk, GLib, Gtk, button, column, dialog, row, tr, wrapping
 from .history_dialog import HistoryDialog
 from .image import Picture
 from .questions import may_convert
 from .results import VIEW, Result, ResultList, View
-from .snapshot import Snapshot, snapshot
+from .snapshot import CLIENT, Snapshot, snapshot
 
 HISTORY = 1
 """Response of the button that opens the history."""
-CLIENT = "gimp-%d" % os.getpid()
-"""Who asks."""
+LOOK_EVERY = 2000
+"""Milliseconds between two looks at the core."""
 PATIENCE = 6.0
 """Seconds that a closed dialog waits until the core has heard that its edit is cancelled."""
 DOUBLE_CLICK = 0.5
@@ -63,7 +63,7 @@ class FillDialog:
             call=in_main,
             client=CLIENT,
         )
-        self.watch = CoreWatch(self._show_core, CLIENT)
+        self.core = CoreView(self._show_core, in_background, CLIENT)
         self._make()
         self._given = values_of(config)
         self.form.show_values(self._given)
@@ -82,7 +82,8 @@ class FillDialog:
         self.window.show_all()
         self._hide_empty()
         self.form.prompt.text.grab_focus()
-        self.watch.start()
+        self._timer = GLib.timeout_add(LOOK_EVERY, self._look_at_core)
+        self.core.warm()
         in_main(self._look_at_canvas)
         loop = GLib.MainLoop()
         self.window.connect("response", self._answered, loop)
@@ -227,7 +228,7 @@ class FillDialog:
     # Reading, and what the core tells.
 
     def _read(self, settings: EditSettings, values: FieldValues) -> Snapshot:
-        tokens = self.watch.window_tokens(values.model, WINDOW_TOKENS)
+        tokens = self.core.window_tokens(values.model, WINDOW_TOKENS)
         sketch = self.form.sketch_layer
         return snapshot(self.picture, settings, self._everything, sketch, tokens)
 
@@ -254,7 +255,7 @@ class FillDialog:
                     self._view.let_go()
                 if self.results.current is None and self._view is not None:
                     self.view.set_from_pixbuf(self._view.empty)
-                self.watch.look()
+                self.core.look()
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Filled):
@@ -297,10 +298,16 @@ class FillDialog:
             self.status.set_text(text)
         self._show_core()
 
+    def _look_at_core(self) -> bool:
+        self.core.look()
+        return True
+
     def _show_core(self) -> None:
-        self.form.set_models(self.watch.models)
+        if not self._open:
+            return
+        self.form.set_models(self.core.models)
         if not self.busy:
-            self.status.set_text(self.watch.text)
+            self.status.set_text(self.core.text)
 
     # The end.
 
@@ -310,7 +317,7 @@ class FillDialog:
 
     def _end(self) -> Optional[list[Any]]:
         self._open = False
-        self.watch.stop()
+        GLib.source_remove(self._timer)
         self.window.hide()
         typed = self.form.values()
         changed = typed != self._given

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any, Optional
 
@@ -13,13 +12,13 @@ from lazydiffusion.client.words import layer_name
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import EditSettings
 
-from .core_watch import in_background, in_main
+from .background import in_background, in_main
 from .gtk import SPACE, GLib, Gtk, column, dialog, tr, wrapping
 from .image import NewLayer, Picture
 from .pixbufs import PIXBUF, decoded, fitted, pixbuf_of, scaled
 from .questions import may_convert
+from .snapshot import CLIENT
 
-CLIENT = "gimp-%d" % os.getpid()
 LIMIT = 100
 """Edits that are listed; the core keeps more."""
 SIDE = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -22,15 +21,13 @@ from .arguments import (
 )
 from .gi_modules import Gimp, GLib, GObject
 from .image import ImageError, NewLayer, Picture
-from .snapshot import snapshot
+from .snapshot import CLIENT, snapshot
 
 FILL = "plug-in-lazydiffusion-fill"
 REMOVE = "plug-in-lazydiffusion-remove"
 AGAIN = "plug-in-lazydiffusion-fill-again"
 HISTORY = "plug-in-lazydiffusion-history"
 MENU = "<Image>/Filters/Lazy Diffusion"
-CLIENT = "gimp-%d" % os.getpid()
-"""Who asks."""
 
 
 class LazyDiffusion(Gimp.PlugIn):

@@ -52,17 +52,15 @@ class View:
         """The mask of the last preview's box and size, and these: the same for all previews of an edit."""
         self.size = fitted(snapshot.size, VIEW)
         self.scale = self.size[0] / region.w
-        whole = on_white(pixbuf_of(snapshot.canvas, snapshot.size))
-        self.canvas = scaled(whole, self.size)
+        whole = pixbuf_of(snapshot.canvas, snapshot.size)
+        self.canvas = on_white(scaled(whole, self.size))
         self.empty = self._highlighted()
         """The view without a fill: what would be painted is marked."""
         box = snapshot.box
         around = box.enlarged(round(SURROUNDINGS * max(box.w, box.h))).overlap(region)
         self._around = around
-        # A copy: a part would keep the whole.
-        self._ground = scaled(
-            cut(whole, around.moved(-region.x, -region.y)), fitted((around.w, around.h), THUMBNAIL)
-        ).copy()
+        part = cut(whole, around.moved(-region.x, -region.y))
+        self._ground = on_white(scaled(part, fitted((around.w, around.h), THUMBNAIL)))
 
     def with_fill(self, fill: FillPixels) -> Any:
         """The view with a fill."""

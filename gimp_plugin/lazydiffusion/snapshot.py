@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Optional
 
@@ -10,6 +11,9 @@ from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
 from lazydiffusion.window import WINDOW_TOKENS, Box, Size, overview_size, region_to_send
 
 from .image import ImageError, Picture
+
+CLIENT = "gimp-%d" % os.getpid()
+"""Who asks: each run of the plug-in is a process."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Panel(PanelWidgets):
                 settings,
                 everything,
                 self.settings.sketch.layer,
-                self.watch.window_tokens(settings.model, WINDOW_TOKENS),
+                self.watch.core.window_tokens(settings.model, WINDOW_TOKENS),
                 self.devicePixelRatioF(),
             )
         except LazyDiffusionError as error:
@@ -139,7 +139,7 @@ class Panel(PanelWidgets):
         for prompt in (self.prompt, self.negative):
             prompt.textChanged.connect(self._edited)
             prompt.submitted.connect(lambda: self.generate())
-        self.prompt.textChanged.connect(self.watch.warm)
+        self.prompt.textChanged.connect(self.watch.core.warm)
         self.settings.edited.connect(self._edited)
         for fold in (self.negative_fold, self.settings_fold):
             fold.toggled.connect(lambda open: self._edited())
@@ -254,7 +254,7 @@ class Panel(PanelWidgets):
     def _ended(self, state: State) -> None:
         if self.results.current is None:
             self.preview.hide()
-        self.watch.look()
+        self.watch.core.look()
         if self.history_fold.open and state is not State.FAILED:
             self.history.load()
 
@@ -310,9 +310,9 @@ class Panel(PanelWidgets):
             self._apply(result)
 
     def _show_core(self) -> None:
-        state = "problem" if self.watch.problem else str((self.watch.info or {}).get("state", ""))
-        if state == "loading" or self.watch.starting or self.session.busy:
+        state = "problem" if self.watch.core.problem else str((self.watch.core.info or {}).get("state", ""))
+        if state == "loading" or self.watch.core.starting or self.session.busy:
             state = "busy"
         self.dot.set_colour(DOT.get(state, DOT[""]))
-        self.status.setText(self.session.text or self.applying.text or self.watch.text)
-        self.settings.set_models(self.watch.models)
+        self.status.setText(self.session.text or self.applying.text or self.watch.core.text)
+        self.settings.set_models(self.watch.core.models)

@@ -108,7 +108,7 @@ def test_without_an_installed_core_the_docker_says_so_at_once(
         "LazyDiffusion is not installed, or this editor does not know where. Install it and run "
         "`lazydiffusion connect`."
     )
-    bench.panel.watch.look()
+    bench.panel.watch.core.look()
     bench.wait_until(lambda: bench.panel.status.text() == sentence)
     bench.open()
     bench.panel.generate()

@@ -79,7 +79,7 @@ def test_a_model_that_the_core_does_not_have_is_told(bench: Bench) -> None:
     bench.panel.generate()
     bench.finish()
     assert bench.notice == "The core has no model 'sunflowers'; it has clipart, tiny."
-    bench.panel.watch.look()
+    bench.panel.watch.core.look()
     model = bench.panel.settings.model
     bench.wait_until(lambda: model.count() == 3)
     assert [model.itemText(row) for row in range(model.count())] == ["sunflowers", "clipart", MODEL]

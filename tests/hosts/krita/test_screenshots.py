@@ -118,7 +118,9 @@ def test_screenshots(
     krita.type_into("lazyPrompt", (SAMPLE / "prompt.txt").read_text().strip())
     artist.panel("panel.settings.lock.setChecked(True)")  # seed 0, as `make demo` has it
     krita.click("lazySettingsFold")
-    krita.wait_for(f"{PANEL}return panel.watch.info is not None and panel.watch.info['state'] == 'ready'", 60)
+    krita.wait_for(
+        f"{PANEL}return panel.watch.core.info is not None and panel.watch.core.info['state'] == 'ready'", 60
+    )
     artist.set(variations=3)
     look("idle")
     krita.click("lazySettingsFold")
