@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from lazydiffusion.errors import BadModel
+from lazydiffusion.window import PATCH
 
 EMBEDDED = "clipart"
 """The checkpoint that is installed with the package."""
@@ -30,6 +31,19 @@ class Checkpoint:
     folder: Path
     bytes: int
     embedded: bool
+
+
+USUAL_SIDE = 1024
+"""Side in px of the window of an inpainting pipeline that does not say what it was trained at; no window is larger."""
+
+
+def native_window(sample_size: object, vae_scale: int) -> int:
+    """Side in tokens of an inpainting pipeline's window: what its network was trained at.
+
+    `sample_size`: of the latents, as its configuration has it; `vae_scale`: px of a latent.
+    """
+    px = sample_size * vae_scale if isinstance(sample_size, int) and sample_size > 0 else USUAL_SIDE
+    return max(1, min(px, USUAL_SIDE) // PATCH)
 
 
 def embedded_folder() -> Path:

@@ -87,6 +87,9 @@ def fill(
         bool, typer.Option("--blend", help="Match colours at the border (extra `blend`).")
     ] = False,
     model: Model = "clipart",
+    engine: Annotated[
+        str, typer.Option(help="auto follows from the model: lazy, or diffusers for any inpainting pipeline.")
+    ] = "auto",
     device: Device = "auto",
     via_core: Annotated[
         bool, typer.Option("--via-core", help="Let the resident core do it: no loading after the first time.")
@@ -110,7 +113,7 @@ def fill(
         model=model,
     )
     files = command.Files(canvas=canvas, mask=mask, out=out, layer=layer, sketch=sketch)
-    command.run(files, settings, device, as_json, via_core)
+    command.run(files, settings, device, as_json, via_core, engine)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.checkpoint_files import tiny_checkpoint
+from tests.tiny_sdxl import tiny_sdxl
 from typer.testing import CliRunner, Result
 
 from lazydiffusion.cli import app
@@ -257,3 +258,27 @@ def test_a_script_is_checked_before_the_first_edit(tmp_path: Path, script: str, 
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_another_inpainting_pipeline_fills_too(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tiny_sdxl(tmp_path_factory.mktemp("models") / "tiny-sdxl")
+    result = fill(folder, str(other), "--engine", "diffusers", "--steps", 2, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["box"], told["steps"], told["ms"]["encode"]) == ([50, 30, 60, 50], 2, 0.0)
+    mask = pixels(folder / "mask.png") > 0
+    canvas, out = pixels(folder / "canvas.png"), pixels(folder / "out.png")
+    assert np.array_equal(out[~mask], canvas[~mask])
+    assert not np.array_equal(out[mask], canvas[mask])
+
+
+def test_an_engine_that_the_model_is_not_for_is_refused(folder: Path, model: str) -> None:
+    result = fill(folder, model, "--engine", "diffusers")
+    assert result.exit_code == 2
+    assert "Use --engine lazy" in result.output
+    result = fill(folder, model, "--engine", "lazy", "--via-core")
+    assert result.exit_code == 2
+    assert "leave --engine away" in result.output

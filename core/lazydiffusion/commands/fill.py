@@ -43,7 +43,14 @@ def random_seed() -> int:
     return secrets.randbelow(2**32)
 
 
-def run(files: Files, settings: EditSettings, device: str, as_json: bool, via_core: bool = False) -> None:
+def run(
+    files: Files,
+    settings: EditSettings,
+    device: str,
+    as_json: bool,
+    via_core: bool = False,
+    engine: str = "auto",
+) -> None:
     """Check everything that can be checked, then load, fill and write. Raises LazyDiffusionError."""
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's notes on odd files are not for artists
     if via_core and device != "auto":
@@ -51,6 +58,8 @@ def run(files: Files, settings: EditSettings, device: str, as_json: bool, via_co
             f"The core has chosen its device: leave --device {device} away, or start the core with "
             f"`lazydiffusion serve --device {device}`."
         )
+    if via_core and engine != "auto":
+        raise BadInput("The core takes the engine that the model is for: leave --engine away.")
     canvas = images.read_canvas(files.canvas)
     mask = images.read_mask(files.mask, canvas.size)
     sketch = images.read_sketch(files.sketch, canvas.size) if files.sketch else None
@@ -68,7 +77,7 @@ def run(files: Files, settings: EditSettings, device: str, as_json: bool, via_co
         with console.status("Asking the core") if console.is_terminal else nullcontext():
             source = CoreEdit(images.to_srgb(canvas), mask, settings, sketch)
     else:
-        source = _Local(images.to_srgb(canvas), mask, settings, sketch, device, console)
+        source = _Local(images.to_srgb(canvas), mask, settings, sketch, engine, device, console)
     seeds: list[int] = []
     box: list[int] = []
     writing = 0.0
@@ -93,7 +102,7 @@ def run(files: Files, settings: EditSettings, device: str, as_json: bool, via_co
     summary["ms"]["compose"] += writing
     summary["ms"]["total"] = 1000 * (time.perf_counter() - started)
     order = ("load", "plan", "encode", "denoise", "compose", "total")
-    summary["ms"] = {stage: round(summary["ms"][stage], 1) for stage in order}
+    summary["ms"] = {stage: round(summary["ms"].get(stage, 0.0), 1) for stage in order}
     if as_json:
         print(json.dumps(summary))
     else:
@@ -113,12 +122,13 @@ class _Local:
         mask: npt.NDArray[np.float32],
         settings: EditSettings,
         sketch: npt.NDArray[np.uint8] | None,
+        engine: str,
         device: str,
         console: Console,
     ):
         loading = time.perf_counter()
         self.edit = Edit(Canvas.of(canvas), mask, settings, sketch)
-        self.engine, self.choice = _load(settings.model, device, console)
+        self.engine, self.choice = _load(settings.model, engine, device, console)
         self.report = Report()
         self.report.ms["load"] = 1000 * (time.perf_counter() - loading)
 
@@ -145,15 +155,15 @@ class _Local:
         }
 
 
-def _load(model: str, device: str, console: Console) -> tuple[Any, Any]:
+def _load(model: str, engine: str, device: str, console: Console) -> tuple[Any, Any]:
     """The engine and its device. Importing PyTorch and diffusers is part of loading, and takes most of it."""
     checkpoints.locate(model)  # a wrong name or hash is told before the long imports
     with console.status("Loading the model") if console.is_terminal else nullcontext():
         from lazydiffusion.devices import choose_device
-        from lazydiffusion.engines.lazy import LazyEngine
+        from lazydiffusion.engines.choose import load_engine
 
         choice = choose_device(device)
-        return LazyEngine.load(model, choice), choice
+        return load_engine(model, choice, engine), choice
 
 
 def _targets(files: Files, variations: int) -> tuple[list[Path], list[Path]]:

@@ -50,10 +50,10 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
 
     from lazydiffusion.devices import choose_device
     from lazydiffusion.engines.base import Edit, Report
-    from lazydiffusion.engines.lazy import LazyEngine
+    from lazydiffusion.engines.choose import load_engine
 
     console = Console(stderr=True)
-    engine = LazyEngine.load(model, choose_device(device))
+    engine = load_engine(model, choose_device(device))
     for name, (settings, mask, sketch) in zip(names, edits, strict=True):
         report = Report()
         for made in engine.run(Edit(Canvas.of(canvas), mask, settings, sketch), report):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import diffusers
 import torch
-import transformers
 from safetensors import SafetensorError
 from torch import Tensor
 
 from lazydiffusion import blending, checkpoints, compose, geometry
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
-from lazydiffusion.errors import BadModel, OutOfMemory
+from lazydiffusion.engines.stages import Clock, memory_errors, quiet
+from lazydiffusion.errors import BadModel
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
 
 
@@ -32,7 +29,7 @@ class LazyEngine:
     def load(cls, model: str, choice: Choice) -> LazyEngine:
         """Load a checkpoint by name, folder or hub id onto a device. Raises BadModel, OutOfMemory."""
         where = checkpoints.locate(model)
-        with _memory_errors():
+        with memory_errors():
             return cls(load_pipeline(where, choice))
 
     def run(
@@ -40,8 +37,8 @@ class LazyEngine:
     ) -> Iterator[Fill]:
         """Make the fills; the encoders run once. See engines.base.Engine."""
         settings, pipeline = edit.settings, self.pipeline
-        with _memory_errors():
-            clock = _Clock(report, pipeline.device)
+        with memory_errors():
+            clock = Clock(report, pipeline.device)
             region = edit.canvas.region
             mask = geometry.grow(edit.mask, settings.grow)
             plan = pipeline.plan(edit.canvas, mask)
@@ -83,7 +80,7 @@ class LazyEngine:
 
 def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:
     """A pipeline from a verified folder or a hub id, on its device. Raises BadModel when it cannot be loaded."""
-    _quiet()
+    quiet()
     try:
         pipeline: LazyDiffusionPipeline = LazyDiffusionPipeline.from_pretrained(
             where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
@@ -95,48 +92,3 @@ def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:
         raise BadModel(f"The model {where} cannot be loaded: {reason}") from error
     pipeline.to(choice.device)
     return pipeline
-
-
-def _quiet() -> None:
-    """The libraries' own progress bars and notes stay off: the caller has its own."""
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
-
-
-class _Clock:
-    """Adds up milliseconds by stage. On a GPU each lap waits for the device: once a stage, never once a step."""
-
-    def __init__(self, report: Report, device: torch.device):
-        self.report, self.device = report, device
-        self.restart()
-
-    def restart(self) -> None:
-        self.last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        self.report.ms[stage] = self.report.ms.get(stage, 0.0) + 1000 * (now - self.last)
-        self.last = now
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn the device's out-of-memory into a sentence, and give what is cached back."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemory(
-            "The GPU's memory is full. Close other programs that use it, make the selection smaller, "
-            "or use --device cpu."
-        ) from error
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "not enough memory" not in str(error):
-            raise
-        raise OutOfMemory(
-            "The computer's memory is full. Close other programs, or use a smaller canvas or selection."
-        ) from error

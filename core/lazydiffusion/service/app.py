@@ -35,7 +35,8 @@ from lazydiffusion.service.security import answer
 from lazydiffusion.service.shelf import Shelf
 from lazydiffusion.service.worker import Worker
 
-ENGINES = ["lazy"]
+ENGINES = ["lazy", "diffusers"]
+"""As engines.choose has them, which imports PyTorch."""
 
 
 @dataclass

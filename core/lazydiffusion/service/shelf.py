@@ -58,7 +58,7 @@ class Shelf:
         """The device; None until `start`."""
         self.ready = threading.Event()
         """Set by the worker when it has begun to take edits."""
-        self._load = load or _load_lazy_engine
+        self._load = load or _load_engine
         # As checkpoints.locate: whatever the current folder holds, the embedded model goes by its name.
         is_path = default != checkpoints.EMBEDDED and Path(default).is_dir()
         self._own = Path(default).resolve() if is_path else None
@@ -176,10 +176,10 @@ class Shelf:
             self.unload(name)
 
 
-def _load_lazy_engine(where: str, choice: Choice) -> Engine:
-    from lazydiffusion.engines.lazy import LazyEngine
+def _load_engine(where: str, choice: Choice) -> Engine:
+    from lazydiffusion.engines.choose import load_engine
 
-    return LazyEngine.load(where, choice)
+    return load_engine(where, choice)
 
 
 def _model(name: str, where: str, folder: Path) -> Model:
@@ -187,8 +187,19 @@ def _model(name: str, where: str, folder: Path) -> Model:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Model(
         name, where, size,
-        config.get("window_tokens", WINDOW_TOKENS), config.get("overview_tokens", OVERVIEW_TOKENS),
+        config.get("window_tokens") or _window_tokens(folder), config.get("overview_tokens", OVERVIEW_TOKENS),
     )  # fmt: skip
+
+
+def _window_tokens(folder: Path) -> int:
+    """Of another pipeline of diffusers than ours."""
+    try:
+        vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf8"))
+        scale = 2 ** (len(vae["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return WINDOW_TOKENS
+    sizes = [_config(folder / part / "config.json").get("sample_size") for part in ("unet", "transformer")]
+    return checkpoints.native_window(sizes[0] or sizes[1], scale)
 
 
 def _config(path: Path) -> dict[str, int]:

@@ -336,7 +336,13 @@ def test_the_view_shows_what_would_be_painted_and_then_the_fill(painter: Painter
     canvas = picture()[55, 85, :3].astype(int)
     assert np.abs(marked[middle] - canvas).max() > 20, "the selection is marked"
     assert np.abs(marked[5, 5] - picture()[5, 5, :3]).max() <= 3, "around it the canvas is as it is"
+    # While it runs, what the fill looks like so far is there, in its place only.
+    set_numbers(plugin, steps=200)
     plugin.click("lazyGenerate")
+    plugin.wait_for("find('lazyProgress').get_fraction() > 0", 90)
+    plugin.ask("keep['marked'] = find('lazyView').get_pixbuf().get_pixels()")
+    plugin.wait_for(f"{RESULTS} == 0 and find('lazyView').get_pixbuf().get_pixels() != keep['marked']", 30)
+    assert np.abs(seen("live")[5, 5] - picture()[5, 5, :3]).max() <= 3
     plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
     filled = seen("filled")
     fill = painter.last_fills()[0].astype(int)
@@ -369,6 +375,7 @@ def test_the_history_gives_layers_and_settings(painter: Painter, plugin: Plugin)
     history.click("lazyHistoryApply")
     assert until_layers(painter, 2)[0] == f"a blue boat (seed {seed})"
     assert painter.ask("return told(image.get_layers()[0])['mask'] is not None")
+    history.wait_for("not find('lazyHistoryNotice').get_visible()")
     history.click("lazyReuse")
     history.wait_for("any(widget.get_name() == 'lazyPrompt' and widget.get_mapped() for widget in widgets())")
     assert history.ask(PROMPT) == "a blue boat"
@@ -378,6 +385,9 @@ def test_the_history_gives_layers_and_settings(painter: Painter, plugin: Plugin)
     ]
     history.key("Escape")
     history.wait_until_ended()
+    painter.gimp.activate_image_window()
+    painter.gimp.key("ctrl+z")
+    assert until_layers(painter, 1) == ["Background"], "layer and mask are one step"
 
 
 def test_the_history_opens_from_the_dialog_too(painter: Painter, plugin: Plugin) -> None:

@@ -229,6 +229,48 @@ def test_a_seed_is_kept_or_thrown(painter: Painter) -> None:
     assert np.array_equal(painter.pixels(first["id"], HERE), painter.pixels(second["id"], HERE))
 
 
+BROWSER = """
+found = {}
+for name in names:
+    procedure = pdb.lookup_procedure(name)
+    found[name] = {
+        "menu": [procedure.get_menu_paths(), procedure.get_menu_label()],
+        "blurb": procedure.get_blurb(), "help": procedure.get_help(),
+        "arguments": {it.get_name(): it.get_blurb() for it in procedure.get_arguments()},
+        "results": [it.get_name() for it in procedure.get_return_values()],
+    }
+return found
+"""
+
+
+def test_the_procedure_browser_tells_all(painter: Painter) -> None:
+    again, history = "plug-in-lazydiffusion-fill-again", "plug-in-lazydiffusion-history"
+    found = painter.ask(BROWSER, names=[FILL, REMOVE, again, history])
+    labels = {name: told["menu"] for name, told in found.items()}
+    menu = ["<Image>/Filters/Lazy Diffusion"]
+    assert labels == {
+        FILL: [menu, "_Fill Selection..."],
+        REMOVE: [menu, "_Remove Selection"],
+        again: [menu, "Fill _Again"],
+        history: [menu, "_History..."],
+    }
+    common = {"variations", "seed", "steps", "grow", "feather", "model", "whole-canvas", "convert-indexed"}
+    own = {"run-mode", "image", "drawables"}
+    assert set(found[REMOVE]["arguments"]) == own | common
+    assert set(found[FILL]["arguments"]) == own | common | {
+        "mode", "prompt", "negative-prompt", "guidance", "sketch"
+    }  # fmt: skip
+    for told in found.values():
+        assert told["results"] == ["layers"]
+        assert len(told["blurb"]) > 20
+        assert len(told["help"]) > 20
+        for name in set(told["arguments"]) - own:
+            assert len(told["arguments"][name]) > 10, name
+    assert "(px)" in found[FILL]["arguments"]["grow"]
+    assert "(px)" in found[FILL]["arguments"]["feather"]
+    assert "(steps)" in found[FILL]["arguments"]["steps"]
+
+
 def test_remove_and_again(painter: Painter) -> None:
     painter.create(picture())
     painter.select(*BOX)

@@ -1,0 +1,171 @@
+"""Any inpainting pipeline of diffusers as an engine: it is shown a window around the mask, at the size that it likes.
+
+Nothing here is lazy: such a pipeline denoises all of its window at every step. What the mask hides is kept of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoPipelineForInpainting
+from PIL import Image
+from safetensors import SafetensorError
+
+from lazydiffusion import blending, checkpoints, compose, geometry
+from lazydiffusion.devices import Choice
+from lazydiffusion.engines.base import Edit, Fill, Pixels, Progress, Report, Step
+from lazydiffusion.engines.stages import Clock, memory_errors, quiet
+from lazydiffusion.errors import BadInput, BadModel
+from lazydiffusion.geometry import EditPlan
+from lazydiffusion.protocol import EditSettings
+
+SKETCH_STRENGTH = 0.8
+"""A fill with a sketch starts from it with this much noise (SDEdit, Meng et al. 2022), unless told otherwise."""
+PREVIEW_SHRINK = 4
+"""A preview decodes latents of 1 / 4 of the size: a sixteenth of the work."""
+
+
+class InpaintEngine:
+    """Runs edits on a pipeline that `AutoPipelineForInpainting` knows."""
+
+    def __init__(self, pipeline: Any):
+        self.pipeline = pipeline
+        pipeline.set_progress_bar_config(disable=True)
+        self.parameters = inspect.signature(pipeline.__call__).parameters
+
+    @classmethod
+    def load(cls, where: Path | str, choice: Choice) -> InpaintEngine:
+        """Load a verified folder or a hub id onto a device. Raises BadModel, OutOfMemory."""
+        quiet()
+        local = isinstance(where, Path)
+        with memory_errors():
+            try:
+                pipeline = AutoPipelineForInpainting.from_pretrained(
+                    where, dtype=choice.dtype, use_safetensors=True, local_files_only=local,
+                    variant=_variant(where) if isinstance(where, Path) else None,
+                )  # fmt: skip
+            except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+                if isinstance(error, torch.cuda.OutOfMemoryError):
+                    raise
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise BadModel(f"The model {where} cannot be used for inpainting: {reason}") from error
+            pipeline.to(choice.device)
+            return cls(pipeline)
+
+    @property
+    def window_tokens(self) -> int:
+        """Side of the window that it is shown, in tokens of 16 px."""
+        network = getattr(self.pipeline, "unet", None) or getattr(self.pipeline, "transformer", None)
+        side = getattr(getattr(network, "config", None), "sample_size", None)
+        return checkpoints.native_window(side, self.pipeline.vae_scale_factor)
+
+    def run(
+        self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
+    ) -> Iterator[Fill]:
+        """Make the fills. See engines.base.Engine. Raises BadInput for settings that the pipeline has not."""
+        settings, region = edit.settings, edit.canvas.region
+        with memory_errors():
+            clock = Clock(report, self.pipeline.device)
+            mask = geometry.grow(edit.mask, settings.grow)
+            plan = geometry.plan(edit.canvas.size, mask, region=region, window_tokens=self.window_tokens)
+            local_box = plan.fill_box.moved(-region.x, -region.y)
+            alpha = geometry.feather(mask, settings.feather)[local_box.slices()]
+            report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
+            given = self._arguments(settings, edit.sketch is not None)
+            picture = _window(edit, plan)
+            hole = compose.touched(mask > 0, plan.working_size, plan.window.moved(-region.x, -region.y))
+            if frugal and hasattr(self.pipeline, "enable_vae_tiling"):
+                self.pipeline.enable_vae_tiling()
+            clock.lap("plan")
+            for number in range(settings.variations):
+
+                def on_step(
+                    pipeline: Any, index: int, timestep: Any, tensors: dict[str, Any], n: int = number
+                ) -> dict[str, Any]:
+                    report.steps = int(pipeline.num_timesteps)
+                    if progress is not None:
+                        preview = partial(self._preview, tensors.get("latents"), picture, plan)
+                        progress(Step(n, index + 1, report.steps, plan.fill_box, preview))
+                    return {}
+
+                seed = settings.seed + number
+                made = self.pipeline(
+                    **given,
+                    image=Image.fromarray(picture),
+                    mask_image=Image.fromarray(hole.astype(np.uint8) * 255),
+                    width=plan.working_size[0],
+                    height=plan.working_size[1],
+                    generator=torch.Generator().manual_seed(seed),
+                    callback_on_step_end=on_step,
+                    output_type="np",
+                )
+                clock.lap("denoise")
+                colours = compose.from_window(2 * np.asarray(made.images[0], np.float32) - 1, plan)
+                if settings.blend:
+                    colours = blending.poisson(edit.canvas.pixels, colours, mask, local_box)
+                pixels = compose.with_alpha(colours, alpha)
+                clock.lap("compose")
+                yield Fill(pixels, plan.fill_box, seed)
+                clock.restart()
+
+    def _arguments(self, settings: EditSettings, sketched: bool) -> dict[str, Any]:
+        """What of an edit's settings the pipeline is called with; what is not said is its own default."""
+        strength = settings.strength
+        if sketched and strength == 1:
+            strength = SKETCH_STRENGTH
+        wanted: dict[str, Any] = {"prompt": settings.prompt}
+        if settings.steps is not None:
+            wanted["num_inference_steps"] = settings.steps
+        if settings.guidance is not None:
+            wanted["guidance_scale"] = settings.guidance
+        if settings.negative_prompt:
+            wanted["negative_prompt"] = settings.negative_prompt
+        if strength < 1 or "strength" in self.parameters:
+            wanted["strength"] = strength
+        for name, what in (
+            ("negative_prompt", "takes no negative prompt. Leave it empty."),
+            ("strength", "always starts from noise: it can use no sketch, and add nothing to what is there."),
+            ("guidance_scale", "has no guidance. Leave it to the model."),
+        ):
+            if name in wanted and name not in self.parameters:
+                raise BadInput(f"This model ({type(self.pipeline).__name__}) {what}")
+        return wanted
+
+    @torch.inference_mode()
+    def _preview(self, latents: Any, picture: Pixels, plan: EditPlan) -> Pixels:
+        """The fill's box from small latents; what the window showed before, where a pipeline packs its latents."""
+        vae = getattr(self.pipeline, "vae", None)
+        if vae is None or latents is None or latents.ndim != 4:
+            shown = picture.astype(np.float32) / 127.5 - 1
+        else:
+            small = F.avg_pool2d(latents.float(), PREVIEW_SHRINK, ceil_mode=True).to(vae.dtype)
+            scaled = small / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0)
+            decoded = vae.decode(scaled, return_dict=False)[0][:1].float()
+            sized = F.interpolate(decoded, size=picture.shape[:2], mode="bilinear", align_corners=False)
+            shown = sized[0].permute(1, 2, 0).clamp(-1, 1).cpu().numpy()
+        return compose.from_window(shown, plan)
+
+
+def _window(edit: Edit, plan: EditPlan) -> Pixels:
+    """The window (h, w, 3) at working size with all that is in it, also under the mask; the sketch laid over it."""
+    canvas, region = edit.canvas, edit.canvas.region
+    if edit.sketch is not None:
+        inside = edit.mask > 0
+        alpha = np.where(inside, edit.sketch[..., 3], 0)[..., None].astype(np.uint16)
+        mixed = (edit.sketch[..., :3] * alpha + canvas.pixels * (255 - alpha) + 127) // 255
+        canvas = type(canvas)(canvas.size, region, mixed.astype(np.uint8), canvas.overview)
+    nothing_hidden = np.zeros((region.h, region.w), np.float32)
+    return compose.to_bytes(compose.view(canvas, nothing_hidden, plan.window, plan.working_size).colour)
+
+
+def _variant(folder: Path) -> str | None:
+    """The variant of the weights that a folder holds, where it has no others: SDXL is often kept as fp16 alone."""
+    names = [path.name for path in folder.rglob("*.safetensors")]
+    return "fp16" if names and all(name.endswith(".fp16.safetensors") for name in names) else None
