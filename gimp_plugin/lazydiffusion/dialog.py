@@ -106,7 +106,7 @@ class FillDialog:
         self.bar.set_name("lazyProgress")
         self.status = wrapping("lazyStatus")
         self.notice = wrapping("lazyNotice")
-        self.notice_button = button(tr("Fill the _whole canvas"), "lazyNoticeAnswer")
+        self.notice_button = button(tr("Fill th_e whole canvas"), "lazyNoticeAnswer")
         self.notice_button.connect("clicked", lambda button: self.generate(everything=True))
         self.notice_part = Gtk.InfoBar(message_type=Gtk.MessageType.WARNING)
         self.notice_part.set_name("lazyNoticePart")
