@@ -22,7 +22,9 @@ class CoreWatch(QtCore.QObject):
 
     def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
         super().__init__(parent)
-        self.core = CoreView(self.changed.emit, Background(self).run, CLIENT)
+        # Kept, or PyQt lets the Python half of it go; the signal is looked up anew each time for the same reason.
+        self._background = Background(self)
+        self.core = CoreView(lambda: self.changed.emit(), self._background.run, CLIENT)
         self._timer = QtCore.QTimer(self)
         self._timer.setInterval(INTERVAL)
         self._timer.timeout.connect(self.core.look)

@@ -124,7 +124,7 @@ def test_screenshots(
     plugin.key("alt+t")
     plugin.wait_for("not find('lazyVariations').get_mapped()")
     plugin.ask("find('lazyFill').resize(1, 1)")
-    set_numbers(plugin, steps=40)  # so that it is busy for long enough to be looked at
+    set_numbers(plugin, steps=20)  # so that it is busy for long enough to be looked at
     plugin.click("lazyGenerate")
     plugin.wait_for(f"{RESULTS} == 1 and find('lazyProgress').get_fraction() > 0.4", 180)
     look(plugin, "busy")
