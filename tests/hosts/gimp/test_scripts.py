@@ -276,7 +276,9 @@ def test_remove_and_again(painter: Painter) -> None:
     painter.select(*BOX)
     [layer] = painter.run_well(REMOVE, seed=2)
     assert layer["box"] == BOX
-    assert painter.ask("return run('plug-in-lazydiffusion-fill-again', image)['status']") in ("SUCCESS",)
+    again = painter.ask("return run('plug-in-lazydiffusion-fill-again', image)")
+    assert again["status"] == "SUCCESS"
+    assert painter.layers == [again["layers"][0]["name"], layer["name"], "Background"]
 
 
 @pytest.mark.parametrize(
