@@ -34,20 +34,11 @@ class Display:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         reader, writer = os.pipe()
+        screen = ["-screen", "0", f"{WIDTH}x{HEIGHT}x24"]
+        # Without -noreset it starts anew whenever its last client goes, and drops who connects meanwhile.
+        command = ["Xvfb", "-displayfd", str(writer), *screen, "-nolisten", "tcp", "-noreset"]
         try:
-            self._server = self._start(
-                [
-                    "Xvfb",
-                    "-displayfd",
-                    str(writer),
-                    "-screen",
-                    "0",
-                    f"{WIDTH}x{HEIGHT}x24",
-                    "-nolisten",
-                    "tcp",
-                ],
-                pass_fds=(writer,),
-            )
+            self._server = self._start(command, pass_fds=(writer,))
         finally:
             os.close(writer)
         with os.fdopen(reader) as answer:  # ends when Xvfb has written the number, or is gone
