@@ -48,6 +48,8 @@ if not (hit == widget or hit.is_ancestor(widget) or (widget.is_ancestor(hit) and
 PLACING = 3
 """Seconds in which the window manager has put a new window where it stays."""
 
+SHOWN = "any(widget.get_name() == name and widget.get_mapped() for widget in widgets())"
+
 FOCUSED = """
 widget = find(name)
 window = widget.get_toplevel()
@@ -185,7 +187,11 @@ class Plugin(Driven):
 
     def exists(self, name: str) -> bool:
         """Whether a widget with that name is on the screen, even if covered or scrolled away."""
-        return bool(self.ask("any(w.get_name() == name and w.get_mapped() for w in widgets())", name=name))
+        return bool(self.ask(SHOWN, name=name))
+
+    def wait_until_shown(self, name: str, timeout: float = 60) -> None:
+        """Wait until a widget with that name is there and on the screen, even if covered or scrolled away."""
+        self.wait_for(SHOWN, timeout, name=name)
 
     def grab(self, path: Path, name: str | None = None) -> Path:
         """Save what the window, or one widget in it, looks like as PNG, whatever covers it."""

@@ -128,7 +128,7 @@ def test_from_the_prompt_to_the_saved_file_by_keys(painter: Painter, plugin: Plu
     before = painter.saved()
     plugin.type_into("lazyPrompt", "a red apple")
     plugin.key("alt+t")  # the settings
-    plugin.wait_for("find('lazyVariations').get_mapped()")
+    plugin.wait_until_shown("lazyVariations")
     plugin.key("alt+v", "ctrl+a", "2", "Tab")
     plugin.key("alt+q", "ctrl+a", "4", "0", "Tab")
     assert plugin.ask("[find('lazyVariations').get_value(), find('lazySteps').get_value()]") == [2, 40]
@@ -355,7 +355,7 @@ def test_the_view_shows_what_would_be_painted_and_then_the_fill(painter: Painter
 
 def test_every_letter_goes_to_one_widget(plugin: Plugin) -> None:
     plugin.key("alt+t")
-    plugin.wait_for("find('lazyVariations').get_mapped()")
+    plugin.wait_until_shown("lazyVariations")
     found = plugin.ask(MNEMONICS)
     letters = [letter for letter, _ in found]
     assert len(letters) == len(set(letters)) >= 15, found
@@ -379,7 +379,7 @@ def test_the_history_gives_layers_and_settings(painter: Painter, plugin: Plugin)
     assert painter.ask("return told(image.get_layers()[0])['mask'] is not None")
     history.wait_for("not find('lazyHistoryNotice').get_visible()")
     history.click("lazyReuse")
-    history.wait_for("any(widget.get_name() == 'lazyPrompt' and widget.get_mapped() for widget in widgets())")
+    history.wait_until_shown("lazyPrompt")
     assert history.ask(PROMPT) == "a blue boat"
     assert history.ask("[find('lazySeed').get_text(), find('lazySeedLock').get_active()]") == [
         str(seed),

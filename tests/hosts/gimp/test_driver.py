@@ -215,7 +215,7 @@ def test_a_snippet_answers_in_the_plugin(plugin: Plugin) -> None:
     with pytest.raises(GimpFailed, match=r"(?s)line 2.*return 1 // zero.*ZeroDivisionError"):
         plugin.ask("zero = 0\nreturn 1 // zero")
     plugin.later("dialog = Gtk.MessageDialog(text='Sure?'); dialog.set_name('sure'); dialog.run()")
-    plugin.wait_for("find('sure').get_mapped()")  # it answers behind a dialog with a loop of its own
+    plugin.wait_until_shown("sure")  # it answers behind a dialog with a loop of its own
     plugin.ask("find('sure').response(0); find('sure').destroy()")
 
 
@@ -249,7 +249,7 @@ def test_a_click_that_would_miss_is_an_error(gimp: RealGimp, plugin: Plugin) -> 
         plugin.click("press")
     plugin.ask("find('press').show()")
     plugin.later("dialog = Gtk.Dialog(name='modal', modal=True); dialog.run(); dialog.destroy()")
-    plugin.wait_for("find('modal').get_mapped()")
+    plugin.wait_until_shown("modal")
     with pytest.raises(GimpFailed, match='would do nothing: Dialog "modal" has the input'):
         plugin.click("press")
     plugin.ask("find('modal').response(0)")

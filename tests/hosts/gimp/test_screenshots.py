@@ -148,7 +148,7 @@ def test_screenshots(
 
     painter.ask("Gimp.Selection.none(image)")
     plugin.click("lazyGenerate")
-    plugin.wait_for("find('lazyNoticeAnswer').get_mapped()")
+    plugin.wait_until_shown("lazyNoticeAnswer")
     look(plugin, "nothing selected")
     painter.ask(SELECT_SAMPLE, mask=mask.tobytes().hex(), box=BOX)
     set_numbers(plugin, steps=200)

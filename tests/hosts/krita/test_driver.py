@@ -157,12 +157,12 @@ def test_krita_answers_behind_a_modal_dialog(krita: RealKrita) -> None:
 
 def test_the_heartbeat_sees_a_stall(krita: RealKrita) -> None:
     krita.reset_heartbeat()
-    krita.ask("import time; time.sleep(0.2)")
-    assert 180 <= krita.longest_stall_ms() < 2000
+    krita.ask("import time; time.sleep(1)")
+    assert 980 <= krita.longest_stall_ms() < 10_000
     krita.reset_heartbeat()
     time.sleep(0.5)
     beat = krita.ask("heartbeat.read()")
-    assert beat["longest_ms"] < 180
+    assert beat["longest_ms"] < 980
     assert beat["since_ms"] >= 500
     assert beat["ticks"] > 20
 
