@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazydiffusion.window import (
+    CROP_SHARE,
+    LARGEST_SCALE,
+    PATCH,
     Box,
+    choose_crop,
     choose_window,
     overview_grid,
     overview_size,
@@ -72,3 +76,16 @@ def test_boxes_overlap_and_unite(
         assert b.contains(shared)
     assert a.moved(3, -2).moved(-3, 2) == a
     assert a.enlarged(5).enlarged(-5) == a
+
+
+@given(canvases(), st.sampled_from([4, 16, 64]))
+def test_a_crop_holds_the_mask_and_little_else(given_: tuple[tuple[int, int], Box], side: int) -> None:
+    size, mask = given_
+    crop, token_px = choose_crop(size, mask, side)
+    assert crop.contains(mask)
+    assert crop.w // token_px * (crop.h // token_px) <= side * side
+    assert token_px <= choose_window(size, mask, side)[1]
+    if (
+        token_px > PATCH // LARGEST_SCALE and crop.w == crop.h
+    ):  # with a token one px smaller it would be too tight
+        assert max(mask.w, mask.h) > CROP_SHARE * (token_px - 1) * (crop.w // token_px)

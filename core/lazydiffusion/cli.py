@@ -88,7 +88,8 @@ def fill(
     ] = False,
     model: Model = "clipart",
     engine: Annotated[
-        str, typer.Option(help="auto follows from the model: lazy, or diffusers for any inpainting pipeline.")
+        str,
+        typer.Option(help="auto follows from the model: lazy, regenerate-image, regenerate-crop, diffusers."),
     ] = "auto",
     device: Device = "auto",
     via_core: Annotated[
@@ -200,11 +201,18 @@ def train(
         Path | None, typer.Option(help="Start from this checkpoint's weights alone.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Train a baseline on the same scenes: regenerate-image or regenerate-crop."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="End after so many steps, whatever the configuration says.")
+    ] = None,
 ) -> None:
     """Train a model. Start it with `accelerate launch -m lazydiffusion train CONFIG` for several processes."""
     from lazydiffusion.commands import train as command
 
-    command.run(config, init_from, resume)
+    command.run(config, init_from, resume, engine, steps)
 
 
 @app.command()
@@ -213,11 +221,14 @@ def export(
     out: Annotated[Path, typer.Argument(help="Folder of the new checkpoint.")],
     steps: Annotated[int, typer.Option(help="Default number of steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="Default guidance.")] = 2.5,
+    engine: Annotated[
+        str, typer.Option(help="What the weights were trained for: lazy, regenerate-image, regenerate-crop.")
+    ] = "lazy",
 ) -> None:
     """Make a checkpoint (bf16, with hashes) of trained weights."""
     from lazydiffusion.commands import export as command
 
-    command.run(weights, out, steps, guidance)
+    command.run(weights, out, steps, guidance, engine)
 
 
 @app.command()

@@ -6,6 +6,7 @@ PATCH / token_px, exact and the same on both axes, and the hidden tokens are kno
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,19 @@ import numpy.typing as npt
 from lazydiffusion import tokens
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
-from lazydiffusion.window import OVERVIEW_TOKENS, PATCH, WINDOW_TOKENS, Box, choose_window, overview_grid
+from lazydiffusion.window import (
+    OVERVIEW_TOKENS,
+    PATCH,
+    WINDOW_TOKENS,
+    Box,
+    Size,
+    choose_window,
+    overview_grid,
+)
 
 Mask = npt.NDArray[np.floating]
+Framing = Callable[[Size, Box, int], tuple[Box, int]]
+"""(canvas size, mask's box, window's side in tokens) -> window, side of its tokens in canvas px: choose_window."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +87,14 @@ def plan(
     region: Box | None = None,
     window_tokens: int = WINDOW_TOKENS,
     overview_tokens: int = OVERVIEW_TOKENS,
+    framing: Framing = choose_window,
 ) -> EditPlan:
     """Choose window, working scale, token grid and the decoder's tokens for a mask (h, w), > 0 = generate.
 
     `canvas_size`: (width, height), 16 to 16384 px each. `region`: the part of the canvas that the mask covers, all of
     it by default; outside it nothing is masked. `window_tokens`, `overview_tokens`: side in tokens of a square window
-    and overview; windows of narrow canvases are longer, with at most window_tokens ** 2 tokens. Deterministic.
+    and overview; windows of narrow canvases are longer, with at most window_tokens ** 2 tokens. `framing`: how the
+    window is chosen. Deterministic.
     Raises BadInput for a size out of range, a mask of another size, and an empty mask.
     """
     width, height = canvas_size
@@ -98,7 +111,7 @@ def plan(
             "they must be the same size."
         )
     fill_box = bounding_box(mask).moved(region.x, region.y)
-    window, token_px = choose_window(canvas_size, fill_box, window_tokens)
+    window, token_px = framing(canvas_size, fill_box, window_tokens)
     rows, cols = window.h // token_px, window.w // token_px
     hidden = tokens.hidden_tokens(_inside(mask, region, window), token_px, rows, cols)
     size = tokens.bucket(int(hidden.sum()), rows * cols)

@@ -14,6 +14,8 @@ LARGEST_SCALE = 4
 """A canvas smaller than the window is enlarged by at most this factor; a larger one is never enlarged."""
 CONTEXT_SHARE = 0.5
 """The mask's longer side takes at most this share of the window's, as long as the canvas has more to show."""
+CROP_SHARE = 0.8
+"""The same for a crop, which shows hardly more than the mask; it takes no less either, down to LARGEST_SCALE."""
 WINDOW_TOKENS = 16
 """Side in tokens of the embedded model's window."""
 OVERVIEW_TOKENS = 8
@@ -93,14 +95,17 @@ def choose_window(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -
     `side`: in tokens, of a square window; windows of narrow canvases are longer, with at most side ** 2 tokens. The
     window is a whole number of tokens wide and may reach past the canvas's right and bottom edges.
     """
-    token_px, (rows, cols) = _token_size(canvas_size, fill_box, side)
-    window = Box(
-        _place(fill_box.x, fill_box.w, canvas_size[0], cols, token_px),
-        _place(fill_box.y, fill_box.h, canvas_size[1], rows, token_px),
-        cols * token_px,
-        rows * token_px,
-    )
-    return window, token_px
+    fits_all = -(-max(canvas_size) // side)
+    smallest = min(PATCH, max(PATCH // LARGEST_SCALE, fits_all))
+    return _framed(canvas_size, fill_box, side, CONTEXT_SHARE, smallest)
+
+
+def choose_crop(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> tuple[Box, int]:
+    """As `choose_window`, but tight around the mask, however much larger the canvas is: it is enlarged to the window.
+
+    This is what most inpainting tools show their model when they are told to look at the masked area only.
+    """
+    return _framed(canvas_size, fill_box, side, CROP_SHARE, PATCH // LARGEST_SCALE)
 
 
 def region_to_send(
@@ -133,14 +138,27 @@ def overview_size(canvas_size: Size, side: int = OVERVIEW_TOKENS) -> Size:
     return min(canvas_size[0], 2 * cols * PATCH), min(canvas_size[1], 2 * rows * PATCH)
 
 
-def _token_size(canvas_size: Size, fill_box: Box, side: int) -> tuple[int, tuple[int, int]]:
+def _framed(canvas_size: Size, fill_box: Box, side: int, share: float, smallest: int) -> tuple[Box, int]:
+    """The window in which the mask takes at most `share` of a side, with tokens of at least `smallest` canvas px."""
+    token_px, (rows, cols) = _token_size(canvas_size, fill_box, side, share, smallest)
+    window = Box(
+        _place(fill_box.x, fill_box.w, canvas_size[0], cols, token_px),
+        _place(fill_box.y, fill_box.h, canvas_size[1], rows, token_px),
+        cols * token_px,
+        rows * token_px,
+    )
+    return window, token_px
+
+
+def _token_size(
+    canvas_size: Size, fill_box: Box, side: int, share: float, smallest: int
+) -> tuple[int, tuple[int, int]]:
     """Smallest token, in canvas px, whose window holds the mask and its surroundings; and the window's (rows, cols)."""
     width, height = canvas_size
-    reach = max(fill_box.w, fill_box.h) / CONTEXT_SHARE
+    reach = max(fill_box.w, fill_box.h) / share
     need_w, need_h = min(width, max(reach, fill_box.w)), min(height, max(reach, fill_box.h))
     budget = side * side
-    fits_all = -(-max(width, height) // side)
-    token_px = min(PATCH, max(PATCH // LARGEST_SCALE, fits_all))
+    token_px = smallest
     while True:
         all_cols, all_rows = -(-width // token_px), -(-height // token_px)
         cols = min(all_cols, side)

@@ -59,12 +59,12 @@ class Display:
         self.xdotool("click", "--repeat", str(times), "--delay", "80", str(button))
 
     def drag(self, x: int, y: int, to_x: int, to_y: int) -> None:
-        """Press the left button, move in eight steps, let go."""
+        """Press the left button, move in eight steps, let go where a hand has rested: a busy editor skips moves."""
         self.xdotool("mousemove", str(x), str(y), "sleep", "0.05", "mousedown", "1")
         for step in range(1, 9):
             there = (str(x + (to_x - x) * step // 8), str(y + (to_y - y) * step // 8))
             self.xdotool("mousemove", *there, "sleep", "0.03")
-        self.xdotool("mouseup", "1")
+        self.xdotool("sleep", "0.3", "mousemove", str(to_x), str(to_y), "mouseup", "1")
 
     def key(self, *keys: str) -> None:
         """Press keys, one after the other, each as xdotool names it: ctrl+z, shift+Return, Escape."""

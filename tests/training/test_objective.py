@@ -11,9 +11,8 @@ from tests import tiny
 from torch import Tensor, nn
 
 from lazydiffusion.models.patches import gather, patchify
-from lazydiffusion.training import scenes
 from lazydiffusion.training.objective import LazyObjective, Objective
-from lazydiffusion.training.scenes import SceneMaker, Scenes, masked_view
+from lazydiffusion.training.scenes import SceneMaker, Scenes, Shares, masked_view
 from lazydiffusion.window import PATCH
 
 pytestmark = pytest.mark.unit
@@ -21,11 +20,10 @@ BUCKET, L = 10, 5
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Scenes:
+def made() -> Scenes:
     """Six scenes of 4 x 4 tokens, all of them with a sketch."""
-    monkeypatch.setattr(scenes, "SKETCHED", 1.0)
-    monkeypatch.setattr(scenes, "REMOVAL", 0.0)
-    return SceneMaker(tiny.bank(), 4, 2, torch.Generator().manual_seed(0)).make(6, BUCKET)
+    shares = Shares(sketched=1.0, removal=0.0)
+    return SceneMaker(tiny.bank(), 4, 2, torch.Generator().manual_seed(0), shares).make(6, BUCKET)
 
 
 def texts(count: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lazydiffusion import geometry, tokens
 from lazydiffusion.training import masks, scenes
-from lazydiffusion.training.scenes import SceneMaker, Scenes, masked_view
+from lazydiffusion.training.scenes import SceneMaker, Scenes, Shares, masked_view
 from lazydiffusion.window import PATCH, Box
 
 pytestmark = pytest.mark.unit
@@ -20,12 +20,12 @@ GRID, COARSE_GRID, BUCKET = 8, 4, 20
 SIDE, COARSE_SIDE = GRID * PATCH, COARSE_GRID * PATCH
 
 
-def maker(seed: int = 0) -> SceneMaker:
-    return SceneMaker(tiny.bank(), GRID, COARSE_GRID, torch.Generator().manual_seed(seed))
+def maker(seed: int = 0, **shares: float) -> SceneMaker:
+    return SceneMaker(tiny.bank(), GRID, COARSE_GRID, torch.Generator().manual_seed(seed), Shares(**shares))
 
 
-def make(batch: int = 24, seed: int = 0) -> Scenes:
-    return maker(seed).make(batch, BUCKET)
+def make(batch: int = 24, seed: int = 0, **shares: float) -> Scenes:
+    return maker(seed, **shares).make(batch, BUCKET)
 
 
 @pytest.fixture
@@ -48,13 +48,9 @@ def where(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
     return placed
 
 
-def with_and_without_target(monkeypatch: pytest.MonkeyPatch) -> tuple[Scenes, Scenes]:
+def with_and_without_target() -> tuple[Scenes, Scenes]:
     """The same scenes twice: with all objects in their holes, and with none."""
-    pair = []
-    for share in (0.0, 1.0):
-        monkeypatch.setattr(scenes, "REMOVAL", share)
-        pair.append(make())
-    return pair[0], pair[1]
+    return make(removal=0.0), make(removal=1.0)
 
 
 def test_the_same_generator_makes_the_same_scenes() -> None:
@@ -93,8 +89,8 @@ def test_what_the_encoder_sees_tells_nothing_of_what_is_under_the_hole() -> None
 
 
 @pytest.mark.usefixtures("outlines_only")
-def test_the_object_is_in_the_hole_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    painted, removed = with_and_without_target(monkeypatch)
+def test_the_object_is_in_the_hole_and_nowhere_else() -> None:
+    painted, removed = with_and_without_target()
     changed = ((painted.window - removed.window).abs() > 0.06).any(dim=1, keepdim=True)
 
     assert torch.equal(painted.hole, removed.hole)
@@ -104,8 +100,8 @@ def test_the_object_is_in_the_hole_and_nowhere_else(monkeypatch: pytest.MonkeyPa
     ).float().mean() > 0.9  # but for an object of its ground's colour
 
 
-def test_every_kind_of_hole_lies_over_its_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    painted, removed = with_and_without_target(monkeypatch)
+def test_every_kind_of_hole_lies_over_its_object() -> None:
+    painted, removed = with_and_without_target()
     changed = ((painted.window - removed.window).abs() > 0.06).any(dim=1, keepdim=True)
     covered = (changed & painted.hole).flatten(1).sum(1) / changed.flatten(1).sum(1).clamp_min(1)
 
@@ -115,10 +111,8 @@ def test_every_kind_of_hole_lies_over_its_object(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("outlines_only")
-def test_the_overview_does_not_give_away_what_the_window_hides(
-    monkeypatch: pytest.MonkeyPatch, where: list[tuple[Tensor, Tensor]]
-) -> None:
-    painted, removed = with_and_without_target(monkeypatch)
+def test_the_overview_does_not_give_away_what_the_window_hides(where: list[tuple[Tensor, Tensor]]) -> None:
+    painted, removed = with_and_without_target()
     changed = ((painted.overview - removed.overview).abs() > 0.02).any(dim=1)
     shown = changed & ~painted.overview_hole[:, 0]
 
@@ -137,10 +131,8 @@ def overview_px_in_window(extent: Tensor, offset: Tensor) -> Tensor:
 
 def test_removal_hides_background_under_an_empty_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes, "SLOTS", ())
-    monkeypatch.setattr(scenes, "REMOVAL", 1.0)
-    monkeypatch.setattr(scenes, "SKETCHED", 1.0)
-    removed = make()
-    bare = SceneMaker(tiny.bank(), GRID, COARSE_GRID, torch.Generator().manual_seed(0))
+    removed = make(removal=1.0, sketched=1.0)
+    bare = maker(removal=1.0, sketched=1.0)
     bare.bank.pixels.zero_()  # nothing to paint: what is left is the background
     background = bare.make(24, BUCKET)
 
@@ -156,16 +148,14 @@ def test_shares_are_as_stated() -> None:
     removal = made.sprites < 0
     sketched = (made.sketch[:, 3] > 0).flatten(1).any(1)
 
-    assert removal.float().mean() == pytest.approx(scenes.REMOVAL, abs=0.05)
-    assert sketched[~removal].float().mean() == pytest.approx(scenes.SKETCHED, abs=0.08)
+    assert removal.float().mean() == pytest.approx(Shares().removal, abs=0.05)
+    assert sketched[~removal].float().mean() == pytest.approx(Shares().sketched, abs=0.08)
     assert not sketched[removal].any()
     assert made.sprites.max() == 11
 
 
-def test_sketches_are_drawn_in_the_hole_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "SKETCHED", 1.0)
-    monkeypatch.setattr(scenes, "REMOVAL", 0.0)
-    made = make()
+def test_sketches_are_drawn_in_the_hole_only() -> None:
+    made = make(removal=0.0, sketched=1.0)
 
     assert (made.sketch[:, 3] > 0).flatten(1).any(1).float().mean() > 0.9
     assert (made.sketch[~made.hole.expand(-1, 4, -1, -1)] == 0).all()
@@ -261,4 +251,5 @@ def test_companions_are_mostly_of_the_targets_own_set() -> None:
     target = torch.zeros(2000, dtype=torch.long)  # a sprite of the first of two sets
     own = maker().bank.sets[maker()._companions(target)] == 0
 
-    assert own.float().mean() == pytest.approx(scenes.SAME_SET + (1 - scenes.SAME_SET) / 2, abs=0.03)
+    share = Shares().same_set
+    assert own.float().mean() == pytest.approx(share + (1 - share) / 2, abs=0.03)

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from lazydiffusion import checkpoints
-from lazydiffusion.errors import BadModel
+from lazydiffusion.engines.names import LAZY, REGENERATE_CROP, REGENERATE_IMAGE
+from lazydiffusion.errors import BadInput, BadModel
+
+EXPORTED = (LAZY, REGENERATE_IMAGE, REGENERATE_CROP)
 
 
-def run(weights: Path, out: Path, steps: int, guidance: float) -> None:
+def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZY) -> None:
     """Write `out` with both networks in bf16, the codec, the text encoder's name and hash, a scheduler, and hashes."""
+    if engine not in EXPORTED:
+        raise BadInput(
+            f"No checkpoint can be made for the engine {engine!r}; it must be one of {', '.join(EXPORTED)}."
+        )
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     from lazydiffusion.models.codecs import PixelCodec
     from lazydiffusion.models.context_encoder import ContextEncoder
     from lazydiffusion.models.lazy_decoder import LazyDecoder
+    from lazydiffusion.models.masked_patches import MaskedPatches
     from lazydiffusion.models.prompt_encoder import PromptEncoder
     from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
+    from lazydiffusion.pipelines.regenerate import RegenerateCropPipeline, RegenerateImagePipeline
 
     for part in ("context_encoder", "decoder"):
         if not (weights / part / "config.json").is_file():
             raise BadModel(
                 f"{weights} holds no trained weights: {weights / part} is missing. Give a run's `ema` folder."
             )
-    pipeline = LazyDiffusionPipeline(
+    kind = {
+        LAZY: LazyDiffusionPipeline,
+        REGENERATE_IMAGE: RegenerateImagePipeline,
+        REGENERATE_CROP: RegenerateCropPipeline,
+    }[engine]
+    encoder = ContextEncoder if engine == LAZY else MaskedPatches
+    trained = json.loads((weights / "context_encoder" / "config.json").read_text(encoding="utf8"))
+    if trained.get("_class_name") != encoder.__name__:
+        raise BadModel(
+            f"{weights} was not trained for the engine {engine}: its context comes from a "
+            f"{trained.get('_class_name')}, not from a {encoder.__name__}. Say for which: --engine."
+        )
+    pipeline = kind(
         prompt_encoder=PromptEncoder(),
-        context_encoder=ContextEncoder.from_pretrained(weights / "context_encoder", dtype=torch.bfloat16),
+        context_encoder=encoder.from_pretrained(weights / "context_encoder", dtype=torch.bfloat16),
         decoder=LazyDecoder.from_pretrained(weights / "decoder", dtype=torch.bfloat16),
         codec=PixelCodec(),
         scheduler=FlowMatchEulerDiscreteScheduler(),

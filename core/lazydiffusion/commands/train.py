@@ -17,8 +17,10 @@ from rich.progress import (
 from lazydiffusion.errors import BadInput
 
 
-def run(config: str, init_from: Path | None, resume: bool) -> None:
-    """Train as `config` says. Raises LazyDiffusionError."""
+def run(
+    config: str, init_from: Path | None, resume: bool, engine: str | None = None, steps: int | None = None
+) -> None:
+    """Train as `config` says, but for another engine, or for a number of steps. Raises LazyDiffusionError."""
     try:
         import accelerate  # noqa: F401
         import tensorboard  # noqa: F401
@@ -26,11 +28,18 @@ def run(config: str, init_from: Path | None, resume: bool) -> None:
         raise BadInput(
             f"Training needs {error.name}: install it with `pip install lazydiffusion[train]`."
         ) from error
-    from lazydiffusion.training.settings import find_settings, load_settings
+    from lazydiffusion.training.settings import check_engine, find_settings, load_settings
     from lazydiffusion.training.trainer import Progress as Point
     from lazydiffusion.training.trainer import Trainer
 
     settings = load_settings(find_settings(config))
+    if engine is not None and engine != settings.engine:
+        check_engine(engine)
+        settings = settings.for_engine(engine)
+    if steps is not None:
+        if steps < 1:
+            raise BadInput(f"The run cannot end after {steps} steps; give 1 or more.")
+        settings = settings.ending_after(steps)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),

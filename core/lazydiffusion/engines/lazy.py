@@ -1,4 +1,4 @@
-"""The lazy engine: our own model, whose cost follows the mask."""
+"""The engine of our own models: the lazy one, whose cost follows the mask, and the baselines beside it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ from torch import Tensor
 from lazydiffusion import blending, checkpoints, compose, geometry
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
+from lazydiffusion.engines.names import pipeline_class
 from lazydiffusion.engines.stages import Clock, memory_errors, quiet
 from lazydiffusion.errors import BadModel
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
+from lazydiffusion.pipelines.regenerate import RegenerateCropPipeline, RegenerateImagePipeline
+
+PIPELINES = {
+    kind.__name__: kind for kind in (LazyDiffusionPipeline, RegenerateImagePipeline, RegenerateCropPipeline)
+}
 
 
 class LazyEngine:
-    """Runs edits on a LazyDiffusionPipeline."""
+    """Runs edits on a LazyDiffusionPipeline, or on one of the two that share its calls (pipelines.regenerate)."""
 
     def __init__(self, pipeline: LazyDiffusionPipeline):
         self.pipeline = pipeline
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
-    def load(cls, model: str, choice: Choice) -> LazyEngine:
-        """Load a checkpoint by name, folder or hub id onto a device. Raises BadModel, OutOfMemory."""
-        where = checkpoints.locate(model)
+    def load(cls, model: str | Path, choice: Choice) -> LazyEngine:
+        """Load a checkpoint onto a device: by name, folder or hub id, or from a folder that is verified already.
+
+        Raises BadModel, OutOfMemory.
+        """
+        where = checkpoints.locate(model) if isinstance(model, str) else model
         with memory_errors():
             return cls(load_pipeline(where, choice))
 
@@ -81,8 +90,11 @@ class LazyEngine:
 def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:
     """A pipeline from a verified folder or a hub id, on its device. Raises BadModel when it cannot be loaded."""
     quiet()
+    kind = PIPELINES.get(name := pipeline_class(where))
+    if kind is None:
+        raise BadModel(f"The model {where} is a {name}; it must be one of {', '.join(PIPELINES)}.")
     try:
-        pipeline: LazyDiffusionPipeline = LazyDiffusionPipeline.from_pretrained(
+        pipeline: LazyDiffusionPipeline = kind.from_pretrained(
             where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

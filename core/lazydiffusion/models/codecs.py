@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -68,6 +68,10 @@ class PixelCodec(ConfigOnly, ModelMixin):
         keep = gather(patchify(~hole.expand_as(window), self.patch), indices)
         base = extend(window, hole)
         return Encoded(self._differences(window, base, indices), keep, indices, base)
+
+    def forget(self, encoded: Encoded) -> Encoded:
+        """The same window with nothing known of it: every one of its tokens is made, kept pixels and all."""
+        return replace(encoded, keep=torch.zeros_like(encoded.keep))
 
     def encode_picture(self, picture: Float[Tensor, "1 3 h w"], encoded: Encoded) -> Float[Tensor, "1 k d"]:
         """Another picture of the same window, hidden part and all, as tokens of this edit (to start from it)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -142,6 +142,12 @@ class LatentCodec(ModelMixin, ConfigMixin):
         hidden = _marked(indices[0, ~keep[0].all(dim=-1)], grid)
         tokens = gather(patchify(latents, self.patch), indices).to(window.dtype)
         return Encoded(tokens, keep, indices, window, LatentSurroundings(latents, sample, hidden))
+
+    def forget(self, encoded: Encoded) -> Encoded:
+        """The same window with nothing known of it: every one of its tokens is made, and decoded in full."""
+        surroundings: LatentSurroundings = encoded.surroundings
+        everything = replace(surroundings, hidden=torch.ones_like(surroundings.hidden))
+        return replace(encoded, keep=torch.zeros_like(encoded.keep), surroundings=everything)
 
     @torch.no_grad()
     def encode_picture(self, picture: Float[Tensor, "1 3 h w"], encoded: Encoded) -> Float[Tensor, "1 k d"]:

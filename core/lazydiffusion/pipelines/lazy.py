@@ -24,6 +24,7 @@ from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.extension import extend
 from lazydiffusion.models.latent_codec import LatentCodec
 from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
+from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
@@ -75,7 +76,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
     def __init__(
         self,
         prompt_encoder: PromptEncoder,
-        context_encoder: ContextEncoder,
+        context_encoder: ContextEncoder | MaskedPatches,
         decoder: LazyDecoder,
         codec: PixelCodec | LatentCodec,
         scheduler: FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler,

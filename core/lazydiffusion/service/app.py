@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, StreamingResponse
 
 from lazydiffusion import __version__
+from lazydiffusion.engines.names import ENGINES
 from lazydiffusion.errors import BadModel, LazyDiffusionError
 from lazydiffusion.protocol import MAX_VARIATIONS, PROTOCOL
 from lazydiffusion.service import event_streams, memory, pictures, schemas
@@ -34,9 +35,6 @@ from lazydiffusion.service.queue import Queue
 from lazydiffusion.service.security import answer
 from lazydiffusion.service.shelf import Shelf
 from lazydiffusion.service.worker import Worker
-
-ENGINES = ["lazy", "diffusers"]
-"""As engines.choose has them, which imports PyTorch."""
 
 
 @dataclass
@@ -102,7 +100,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
             pid=os.getpid(),
             state="loading" if loading else "busy" if busy else "ready",
             device=_device(shelf),
-            engines=ENGINES,
+            engines=list(ENGINES),
             models=[
                 schemas.Model(
                     name=m.name, state=shelf.state(m.name), bytes=m.bytes,

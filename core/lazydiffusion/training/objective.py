@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lazydiffusion.models import flow
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
+from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.training.scenes import Scenes, masked_view
 from lazydiffusion.window import PATCH
@@ -31,9 +32,12 @@ class Objective:
 
 
 class LazyObjective(nn.Module):
-    """Encoder, decoder and loss as one module, so that accelerate can wrap and distribute all of it at once."""
+    """Encoder, decoder and loss as one module, so that accelerate can wrap and distribute all of it at once.
 
-    def __init__(self, encoder: ContextEncoder, decoder: LazyDecoder, constants: Objective):
+    For a baseline the encoder is MaskedPatches, and the scenes are framed for it (training.framing).
+    """
+
+    def __init__(self, encoder: ContextEncoder | MaskedPatches, decoder: LazyDecoder, constants: Objective):
         super().__init__()
         self.encoder, self.decoder, self.constants = encoder, decoder, constants
 

@@ -22,14 +22,22 @@ from lazydiffusion.window import PATCH
 
 WIDEST_CANVAS = 6.0
 """Largest canvas, in window sides. Beyond, positions are logarithmic and change little (tokens.compress)."""
-SAME_SET = 0.85
-"""Share of the scenes whose sprites are all of the target's set: style is what the context has to tell."""
-REMOVAL = 0.1
-"""Share of the scenes where nothing is hidden but background, under an empty prompt."""
-SKETCHED = 0.3
-"""Share of the scenes that come with a sketch of what is hidden."""
 TEXTURE = 32
 """Side of a background's texture, px; it is stretched over the canvas."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How often a scene is of a kind."""
+
+    same_set: float = 0.85
+    """All of its sprites are of the target's set: style is what the context has to tell."""
+    removal: float = 0.1
+    """Nothing is hidden but background, under an empty prompt."""
+    sketched: float = 0.3
+    """It comes with a sketch of what is hidden; never a removal."""
+    wide: float = 0.6
+    """The canvas is larger than the window."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,10 @@ class SceneMaker:
         window_tokens: int = 16,
         overview_tokens: int = 8,
         generator: torch.Generator | None = None,
+        shares: Shares = Shares(),
     ):
         self.bank = bank
+        self.shares = shares
         self.window_side = window_tokens * PATCH
         self.overview_side = overview_tokens * PATCH
         self.window_tokens, self.overview_tokens = window_tokens, overview_tokens
@@ -103,7 +113,7 @@ class SceneMaker:
         side = self.window_side
         extent = self._uniform(batch, 0, 1)
         extent = torch.where(
-            extent < 0.4, 1.0, (math.log(WIDEST_CANVAS) * self._uniform(batch, 0, 1)).exp()
+            extent < 1 - self.shares.wide, 1.0, (math.log(WIDEST_CANVAS) * self._uniform(batch, 0, 1)).exp()
         )  # canvas side in window sides
         offset = (
             (extent[:, None] - 1) * side * self._uniform((batch, 2), 0, 1)
@@ -128,7 +138,7 @@ class SceneMaker:
         shape = self._paint(torch.zeros_like(window), target, centre, size, pose, side)
         hole = random_holes(shape[:, :-1, :-1, 3], self.generator)
 
-        removal = self._uniform(batch, 0, 1) < REMOVAL
+        removal = self._uniform(batch, 0, 1) < self.shares.removal
         shown = (~removal).float()[:, None, None, None]
         window = _over(shape * shown, window)
         small = self._paint(
@@ -250,7 +260,7 @@ class SceneMaker:
     def _sketch(
         self, picture: Tensor, shape: Tensor, hole: Tensor, removal: Tensor
     ) -> Float[Tensor, "b 4 s s"]:
-        drawn = (self._uniform(len(hole), 0, 1) < SKETCHED) & ~removal
+        drawn = (self._uniform(len(hole), 0, 1) < self.shares.sketched) & ~removal
         sketch = random_sketches(picture, shape[:, :-1, :-1, 3], self.generator)
         return sketch * (drawn[:, None, None] & hole)[:, None]
 
@@ -304,7 +314,9 @@ class SceneMaker:
         pick = (self._uniform(len(target), 0, 1) * self._set_count[own]).long()
         same = self._by_set[self._set_start[own] + pick.clamp_max(self._set_count[own] - 1)]
         return torch.where(
-            self._uniform(len(target), 0, 1) < SAME_SET, same, self._random(len(target), len(self.bank))
+            self._uniform(len(target), 0, 1) < self.shares.same_set,
+            same,
+            self._random(len(target), len(self.bank)),
         )
 
     def _pose(self, batch: int) -> Float[Tensor, "b 3"]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lazydiffusion.engines.names import LAZY, REGENERATE_CROP, REGENERATE_IMAGE
 from lazydiffusion.errors import BadInput
 from lazydiffusion.toml_file import read_toml
 from lazydiffusion.training.objective import Objective
@@ -70,9 +71,16 @@ class Output:
     sample_guidance: float = 2.5
 
 
+TRAINABLE = (LAZY, REGENERATE_IMAGE, REGENERATE_CROP)
+"""Engines whose models can be trained."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """One training run."""
+
+    engine: str = LAZY
+    """What the model is for. The baselines, regenerate-image and regenerate-crop, have the same decoder, no encoder."""
 
     encoder: dict[str, Any] = field(default_factory=dict)
     """Arguments of ContextEncoder that differ from its defaults."""
@@ -86,6 +94,19 @@ class Settings:
     """Compile each block (not the whole graph): seconds once, then about three times as fast on a GPU."""
     seed: int = 0
 
+    def for_engine(self, engine: str) -> Settings:
+        """The same run, data and decoder and all, for another engine's model, in a folder beside this one's."""
+        folder = f"{self.output.folder}-{engine}"
+        return dataclasses.replace(
+            self, engine=engine, output=dataclasses.replace(self.output, folder=folder)
+        )
+
+    def ending_after(self, steps: int) -> Settings:
+        """The same run, ended by its steps alone: runs with the same number have seen the same scenes."""
+        return dataclasses.replace(
+            self, optimiser=dataclasses.replace(self.optimiser, steps=steps, minutes=0.0)
+        )
+
 
 def find_settings(name: str) -> Path:
     """The file of a configuration that comes with the package (`clipart`, `cpu-128`, ...), or `name` as a path."""
@@ -96,6 +117,7 @@ def find_settings(name: str) -> Path:
 def load_settings(path: Path) -> Settings:
     """Read a TOML file. Raises BadInput for a file that cannot be read, an unknown key, or a value of another type."""
     settings: Settings = _fill(Settings, read_toml(path, "training configuration"), str(path))
+    check_engine(settings.engine)
     if len(settings.data.buckets) != len(settings.data.bucket_weights):
         raise BadInput(f"{path}: `buckets` and `bucket_weights` must have the same length.")
     given, expected = settings.decoder.get("context_channels", 320), settings.encoder.get("channels", 320)
@@ -109,6 +131,14 @@ def load_settings(path: Path) -> Settings:
             f"{settings.data.window_tokens} x {settings.data.window_tokens} tokens."
         )
     return settings
+
+
+def check_engine(engine: str) -> None:
+    """Raises BadInput for an engine that no model can be trained for."""
+    if engine not in TRAINABLE:
+        raise BadInput(
+            f"No model can be trained for the engine {engine!r}; it must be one of {', '.join(TRAINABLE)}."
+        )
 
 
 def _fill(kind: Any, values: dict[str, Any], where: str) -> Any:

@@ -19,11 +19,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lazydiffusion.engines.names import LAZY
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
+from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.training.captions import CaptionBank, encode_captions
+from lazydiffusion.training.framing import FRAMING
 from lazydiffusion.training.grids import contact_sheet, fill_scenes
 from lazydiffusion.training.objective import LazyObjective
 from lazydiffusion.training.optimisers import learning_rate_share, make_optimisers, set_learning_rates
@@ -74,15 +77,8 @@ class Trainer:
         device = self.accelerator.device
         self.generator = torch.Generator(device).manual_seed(settings.seed + self.accelerator.process_index)
 
-        grids = {
-            "window_tokens": settings.data.window_tokens,
-            "overview_tokens": settings.data.overview_tokens,
-        }
-        model = LazyObjective(
-            ContextEncoder(**{**grids, **settings.encoder}),
-            LazyDecoder(**settings.decoder),
-            settings.objective,
-        )
+        model = make_model(settings)
+        self.frame = FRAMING[settings.engine]
         if init_from is not None:
             load_weights(model, init_from)
             self.say(f"Weights taken from {init_from}.")
@@ -180,7 +176,7 @@ class Trainer:
         tokens = min(
             settings.data.window_tokens**2, 2 * max(settings.data.buckets)
         )  # room for the largest hole
-        scenes = maker.make(settings.output.samples, tokens)
+        scenes = self.frame(maker.make(settings.output.samples, tokens))
         text, mask = self.held_out_captions.draw(scenes.sprites, generator)
         filled = fill_scenes(
             cast(LazyObjective, self.average.module), scenes, text, mask,
@@ -195,7 +191,7 @@ class Trainer:
             learning_rate_share(self.clock.step, share, settings),
             settings,
         )
-        scenes = self.maker.make(settings.batch, bucket)
+        scenes = self.frame(self.maker.make(settings.batch, bucket))
         text, mask = self.captions.draw(scenes.sprites, self.generator)
         if bucket not in self.flops_per_scene:
             loss = self._count_flops(bucket, scenes, text, mask)
@@ -269,6 +265,22 @@ class Trainer:
         self.say(f"Resumed at step {self.clock.step}.")
 
 
+def make_model(settings: Settings) -> LazyObjective:
+    """The networks that a run trains, with random weights: a baseline has no encoder, and the same decoder."""
+    grids = {
+        "window_tokens": settings.data.window_tokens,
+        "overview_tokens": settings.data.overview_tokens,
+    }
+    decoder = settings.decoder
+    encoder: ContextEncoder | MaskedPatches
+    if settings.engine == LAZY:
+        encoder = ContextEncoder(**{**grids, **settings.encoder})
+    else:
+        encoder = MaskedPatches(**grids)
+        decoder = {**decoder, "context_channels": encoder.channels}
+    return LazyObjective(encoder, LazyDecoder(**decoder), settings.objective)
+
+
 class Clock:
     """Steps and seconds of training so far; part of the state that is resumed."""
 
@@ -302,9 +314,11 @@ class GeneratorState:
 def load_weights(model: LazyObjective, folder: Path) -> None:
     """Take the weights of a checkpoint folder (`context_encoder/`, `decoder/`), such as a run's `ema`.
 
-    Raises BadModel when the folder holds none, or weights of other shapes.
+    A part that has no weights is passed over. Raises BadModel when the folder holds none, or weights of other shapes.
     """
     for name, part in (("context_encoder", model.encoder), ("decoder", model.decoder)):
+        if not any(True for _ in part.parameters()):
+            continue
         file = folder / name / "diffusion_pytorch_model.safetensors"
         if not file.is_file():
             raise BadModel(
