@@ -91,6 +91,12 @@ def fill(
         str,
         typer.Option(help="auto follows from the model: lazy, regenerate-image, regenerate-crop, diffusers."),
     ] = "auto",
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help="What the engine diffusers is shown: window (by default), crop (the mask alone), canvas (everything)."
+        ),
+    ] = None,
     device: Device = "auto",
     via_core: Annotated[
         bool, typer.Option("--via-core", help="Let the resident core do it: no loading after the first time.")
@@ -114,7 +120,7 @@ def fill(
         model=model,
     )
     files = command.Files(canvas=canvas, mask=mask, out=out, layer=layer, sketch=sketch)
-    command.run(files, settings, device, as_json, via_core, engine)
+    command.run(files, settings, device, as_json, via_core, engine, view)
 
 
 @app.command()

@@ -95,9 +95,7 @@ def choose_window(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -
     `side`: in tokens, of a square window; windows of narrow canvases are longer, with at most side ** 2 tokens. The
     window is a whole number of tokens wide and may reach past the canvas's right and bottom edges.
     """
-    fits_all = -(-max(canvas_size) // side)
-    smallest = min(PATCH, max(PATCH // LARGEST_SCALE, fits_all))
-    return _framed(canvas_size, fill_box, side, CONTEXT_SHARE, smallest)
+    return _framed(canvas_size, fill_box, side, CONTEXT_SHARE, _smallest_token(canvas_size, side))
 
 
 def choose_crop(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> tuple[Box, int]:
@@ -106,6 +104,11 @@ def choose_crop(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> 
     This is what most inpainting tools show their model when they are told to look at the masked area only.
     """
     return _framed(canvas_size, fill_box, side, CROP_SHARE, PATCH // LARGEST_SCALE)
+
+
+def choose_canvas(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> tuple[Box, int]:
+    """As `choose_window`, but all of the canvas, however small that makes the mask."""
+    return _framed(canvas_size, fill_box, side, 0.0, _smallest_token(canvas_size, side))
 
 
 def region_to_send(
@@ -138,6 +141,12 @@ def overview_size(canvas_size: Size, side: int = OVERVIEW_TOKENS) -> Size:
     return min(canvas_size[0], 2 * cols * PATCH), min(canvas_size[1], 2 * rows * PATCH)
 
 
+def _smallest_token(canvas_size: Size, side: int) -> int:
+    """In canvas px: a canvas that the window could hold at LARGEST_SCALE, or at less, is enlarged to it."""
+    fits_all = -(-max(canvas_size) // side)
+    return min(PATCH, max(PATCH // LARGEST_SCALE, fits_all))
+
+
 def _framed(canvas_size: Size, fill_box: Box, side: int, share: float, smallest: int) -> tuple[Box, int]:
     """The window in which the mask takes at most `share` of a side, with tokens of at least `smallest` canvas px."""
     token_px, (rows, cols) = _token_size(canvas_size, fill_box, side, share, smallest)
@@ -155,7 +164,7 @@ def _token_size(
 ) -> tuple[int, tuple[int, int]]:
     """Smallest token, in canvas px, whose window holds the mask and its surroundings; and the window's (rows, cols)."""
     width, height = canvas_size
-    reach = max(fill_box.w, fill_box.h) / share
+    reach = max(fill_box.w, fill_box.h) / share if share else max(canvas_size)
     need_w, need_h = min(width, max(reach, fill_box.w)), min(height, max(reach, fill_box.h))
     budget = side * side
     token_px = smallest

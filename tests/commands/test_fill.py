@@ -281,4 +281,4 @@ def test_an_engine_that_the_model_is_not_for_is_refused(folder: Path, model: str
     assert "Use --engine lazy" in result.output
     result = fill(folder, model, "--engine", "lazy", "--via-core")
     assert result.exit_code == 2
-    assert "leave --engine away" in result.output
+    assert "leave --engine and --view away" in result.output

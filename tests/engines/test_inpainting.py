@@ -159,6 +159,27 @@ def test_what_is_no_inpainting_pipeline_is_refused(tmp_path: Path) -> None:
         load_engine(str(tmp_path), CPU)
 
 
+def test_it_is_shown_the_mask_alone_or_all_of_the_canvas(folder: Path) -> None:
+    asked = edit(400, 300)
+    windows = {}
+    for view in ("crop", "window", "canvas"):
+        report = Report()
+        found = load_engine(str(folder), CPU, view=view)
+        made = fills(found, asked, report)  # type: ignore[arg-type]
+        assert [fill.box for fill in made] == [HOLE]
+        assert report.window is not None
+        windows[view] = report.window
+    assert windows["canvas"].contains(Box(0, 0, 400, 300))
+    assert windows["crop"].w < windows["window"].w < windows["canvas"].w
+
+
+def test_a_view_that_there_is_not_is_told(folder: Path, tiny_model: Path) -> None:
+    with pytest.raises(BadInput, match="no view 'bird'; it must be one of window, crop, canvas"):
+        load_engine(str(folder), CPU, view="bird")
+    with pytest.raises(BadInput, match="lazy chooses its own view of the canvas: leave --view crop away"):
+        load_engine(str(tiny_model), CPU, view="crop")
+
+
 def test_the_core_tells_editors_how_much_such_a_model_sees(folder: Path) -> None:
     [model] = [it for it in Shelf(str(folder), "cpu").models() if it.name == folder.name]
     assert model.window_tokens == SIDE // PATCH

@@ -16,10 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests import tiny
+from typer.testing import CliRunner
 
+from lazydiffusion.cli import app
+from lazydiffusion.engines.names import engine_of
 from lazydiffusion.errors import BadModel
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
+from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.training.objective import LazyObjective, Objective
 from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
 from lazydiffusion.training.shards import write_shards
@@ -236,3 +240,51 @@ def test_two_processes_train_one_model(data: Data, tmp_path: Path) -> None:
 def teardown_module() -> None:
     """What accelerate keeps for the whole process."""
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("engine", ["regenerate-image", "regenerate-crop"])
+def test_a_baseline_is_trained_on_every_token_and_becomes_a_checkpoint(
+    data: Data, tmp_path: Path, engine: str
+) -> None:
+    wanted = settings(data, tmp_path / "run", steps=2).for_engine(engine)
+    assert wanted.output.folder == str(tmp_path / "run") + f"-{engine}"
+    trainer, reports = train(wanted)
+    assert len(reports) == 2
+    assert isinstance(trainer.average.module.encoder, MaskedPatches)
+    folder = Path(wanted.output.folder)
+    assert json.loads((folder / "ema" / "context_encoder" / "config.json").read_text())["window_tokens"] == 4
+    assert weights(folder / "ema", "decoder")["embed_context.weight"].shape == (32, 16 * 16 * 4)
+    made = tmp_path / "made"
+    result = CliRunner().invoke(app, ["export", str(folder / "ema"), str(made), "--engine", engine])
+    assert result.exit_code == 0, result.output
+    assert engine_of(made) == engine
+    result = CliRunner().invoke(app, ["export", str(folder / "ema"), str(tmp_path / "other")])
+    assert result.exit_code == 2
+    assert "was not trained for the engine lazy" in result.output
+    resumed = Trainer(
+        dataclasses.replace(wanted, output=Output(folder=str(tmp_path / "next"))),
+        init_from=folder / "ema", say=lambda text: None,
+    )  # fmt: skip
+    assert torch.equal(
+        resumed.accelerator.unwrap_model(resumed.model).decoder.to_out.weight,
+        weights(folder / "ema", "decoder")["to_out.weight"],
+    )
+
+
+def test_runs_of_the_same_number_of_steps_see_the_same_scenes(data: Data, tmp_path: Path) -> None:
+    """Only the framing differs: a comparison of engines is not one of data."""
+    seen = {}
+    for engine in ("lazy", "regenerate-image"):
+        wanted = settings(data, tmp_path / engine)
+        trainer = Trainer(dataclasses.replace(wanted, engine=engine), say=lambda text: None)
+        seen[engine] = [trainer.maker.make(4, bucket).window for bucket in (6, 10)]
+    for lazy, baseline in zip(*seen.values(), strict=True):
+        assert torch.equal(lazy, baseline)
+
+
+def test_another_engine_than_those_is_refused(data: Data, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('engine = "diffusers"\n')
+    result = CliRunner().invoke(app, ["train", str(file)])
+    assert result.exit_code == 2
+    assert "No model can be trained for the engine 'diffusers'" in result.output

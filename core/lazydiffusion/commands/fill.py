@@ -50,6 +50,7 @@ def run(
     as_json: bool,
     via_core: bool = False,
     engine: str = "auto",
+    view: str | None = None,
 ) -> None:
     """Check everything that can be checked, then load, fill and write. Raises LazyDiffusionError."""
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's notes on odd files are not for artists
@@ -58,8 +59,8 @@ def run(
             f"The core has chosen its device: leave --device {device} away, or start the core with "
             f"`lazydiffusion serve --device {device}`."
         )
-    if via_core and engine != "auto":
-        raise BadInput("The core takes the engine that the model is for: leave --engine away.")
+    if via_core and (engine != "auto" or view is not None):
+        raise BadInput("The core takes the engine that the model is for: leave --engine and --view away.")
     canvas = images.read_canvas(files.canvas)
     mask = images.read_mask(files.mask, canvas.size)
     sketch = images.read_sketch(files.sketch, canvas.size) if files.sketch else None
@@ -77,7 +78,7 @@ def run(
         with console.status("Asking the core") if console.is_terminal else nullcontext():
             source = CoreEdit(images.to_srgb(canvas), mask, settings, sketch)
     else:
-        source = _Local(images.to_srgb(canvas), mask, settings, sketch, engine, device, console)
+        source = _Local(images.to_srgb(canvas), mask, settings, sketch, engine, view, device, console)
     seeds: list[int] = []
     box: list[int] = []
     writing = 0.0
@@ -123,12 +124,13 @@ class _Local:
         settings: EditSettings,
         sketch: npt.NDArray[np.uint8] | None,
         engine: str,
+        view: str | None,
         device: str,
         console: Console,
     ):
         loading = time.perf_counter()
         self.edit = Edit(Canvas.of(canvas), mask, settings, sketch)
-        self.engine, self.choice = _load(settings.model, engine, device, console)
+        self.engine, self.choice = _load(settings.model, engine, view, device, console)
         self.report = Report()
         self.report.ms["load"] = 1000 * (time.perf_counter() - loading)
 
@@ -155,7 +157,7 @@ class _Local:
         }
 
 
-def _load(model: str, engine: str, device: str, console: Console) -> tuple[Any, Any]:
+def _load(model: str, engine: str, view: str | None, device: str, console: Console) -> tuple[Any, Any]:
     """The engine and its device. Importing PyTorch and diffusers is part of loading, and takes most of it."""
     checkpoints.locate(model)  # a wrong name or hash is told before the long imports
     with console.status("Loading the model") if console.is_terminal else nullcontext():
@@ -163,7 +165,7 @@ def _load(model: str, engine: str, device: str, console: Console) -> tuple[Any, 
         from lazydiffusion.engines.choose import load_engine
 
         choice = choose_device(device)
-        return load_engine(model, choice, engine), choice
+        return load_engine(model, choice, engine, view), choice
 
 
 def _targets(files: Files, variations: int) -> tuple[list[Path], list[Path]]:

@@ -9,10 +9,11 @@ from lazydiffusion.engines.names import AUTO, DIFFUSERS, ENGINES, engine_of, pip
 from lazydiffusion.errors import BadInput, BadModel
 
 
-def load_engine(model: str, choice: Choice, engine: str = AUTO) -> Engine:
+def load_engine(model: str, choice: Choice, engine: str = AUTO, view: str | None = None) -> Engine:
     """The engine of a model, by name, folder or hub id, on a device.
 
-    `engine`: "auto", or the one that the model must be for. Raises BadInput, BadModel, OutOfMemory.
+    `engine`: "auto", or the one that the model must be for. `view`: what of the canvas an inpainting pipeline is
+    shown (inpainting.VIEWS). Raises BadInput, BadModel, OutOfMemory.
     """
     if engine not in (AUTO, *ENGINES):
         raise BadInput(f"There is no engine {engine!r}; it must be one of {', '.join((AUTO, *ENGINES))}.")
@@ -26,7 +27,9 @@ def load_engine(model: str, choice: Choice, engine: str = AUTO) -> Engine:
     if fitting == DIFFUSERS:
         from lazydiffusion.engines.inpainting import InpaintEngine
 
-        return InpaintEngine.load(where, choice)
+        return InpaintEngine.load(where, choice, view or "window")
+    if view is not None:
+        raise BadInput(f"The engine {fitting} chooses its own view of the canvas: leave --view {view} away.")
     from lazydiffusion.engines.lazy import LazyEngine
 
     return LazyEngine.load(where, choice)

@@ -23,8 +23,9 @@ from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Pixels, Progress, Report, Step
 from lazydiffusion.engines.stages import Clock, memory_errors, quiet
 from lazydiffusion.errors import BadInput, BadModel
-from lazydiffusion.geometry import EditPlan
+from lazydiffusion.geometry import EditPlan, Framing
 from lazydiffusion.protocol import EditSettings
+from lazydiffusion.window import choose_canvas, choose_crop, choose_window
 
 SKETCH_STRENGTH = 0.8
 """A fill with a sketch starts from it with this much noise (SDEdit, Meng et al. 2022), unless told otherwise."""
@@ -32,17 +33,25 @@ PREVIEW_SHRINK = 4
 """A preview decodes latents of 1 / 4 of the size: a sixteenth of the work."""
 
 
-class InpaintEngine:
-    """Runs edits on a pipeline that `AutoPipelineForInpainting` knows."""
+VIEWS: dict[str, Framing] = {"window": choose_window, "crop": choose_crop, "canvas": choose_canvas}
+"""What of the canvas a pipeline is shown: the mask with as much around it, hardly more than the mask (as diffusers'
+`padding_mask_crop` does), or all of it (as diffusers does by itself)."""
 
-    def __init__(self, pipeline: Any):
+
+class InpaintEngine:
+    """Runs edits on a pipeline that `AutoPipelineForInpainting` knows. `view`: a key of VIEWS."""
+
+    def __init__(self, pipeline: Any, view: str = "window"):
         self.pipeline = pipeline
+        self.framing = VIEWS[view]
         pipeline.set_progress_bar_config(disable=True)
         self.parameters = inspect.signature(pipeline.__call__).parameters
 
     @classmethod
-    def load(cls, where: Path | str, choice: Choice) -> InpaintEngine:
-        """Load a verified folder or a hub id onto a device. Raises BadModel, OutOfMemory."""
+    def load(cls, where: Path | str, choice: Choice, view: str = "window") -> InpaintEngine:
+        """Load a verified folder or a hub id onto a device. Raises BadInput, BadModel, OutOfMemory."""
+        if view not in VIEWS:
+            raise BadInput(f"There is no view {view!r}; it must be one of {', '.join(VIEWS)}.")
         quiet()
         local = isinstance(where, Path)
         with memory_errors():
@@ -57,7 +66,7 @@ class InpaintEngine:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise BadModel(f"The model {where} cannot be used for inpainting: {reason}") from error
             pipeline.to(choice.device)
-            return cls(pipeline)
+            return cls(pipeline, view)
 
     @property
     def window_tokens(self) -> int:
@@ -74,7 +83,10 @@ class InpaintEngine:
         with memory_errors():
             clock = Clock(report, self.pipeline.device)
             mask = geometry.grow(edit.mask, settings.grow)
-            plan = geometry.plan(edit.canvas.size, mask, region=region, window_tokens=self.window_tokens)
+            plan = geometry.plan(
+                edit.canvas.size, mask,
+                region=region, window_tokens=self.window_tokens, framing=self.framing,
+            )  # fmt: skip
             local_box = plan.fill_box.moved(-region.x, -region.y)
             alpha = geometry.feather(mask, settings.feather)[local_box.slices()]
             report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count

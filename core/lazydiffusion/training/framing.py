@@ -47,6 +47,7 @@ def tight_crop(scenes: Scenes) -> Scenes:
             window=_sampled(scenes.window, grid, "bilinear"),
             hole=_sampled(scenes.hole.float(), grid, "bilinear") > 0,
             sketch=_sampled(scenes.sketch, grid, "nearest"),
+            alpha=_sampled(scenes.alpha, grid, "bilinear"),
         )
     )
 

@@ -77,6 +77,8 @@ class Scenes:
     """Colour in -1..1 and a drawn channel, all 0 where nothing is drawn."""
     sprites: Int64[Tensor, " b"]
     """The hidden sprite's row in the bank; -1 where only background is hidden."""
+    alpha: Float[Tensor, "b 1 s s"]
+    """The hidden sprite's opacity in the window, 0..1; 0 where only background is hidden."""
 
 
 def masked_view(image: Float[Tensor, "b 3 h w"], hole: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 4 h w"]:
@@ -157,6 +159,7 @@ class SceneMaker:
             indices=self._indices(hole, bucket),
             sketch=self._sketch(picture, shape, hole, removal),
             sprites=torch.where(removal, -1, target),
+            alpha=(shape * shown)[:, None, :-1, :-1, 3],
         )
 
     def _add_slot(
