@@ -68,8 +68,8 @@ format: .venv/installed-dev ## put the code into its format
 train: .venv/installed-dev ## train the model that CONFIG (a name or a file) describes
 	$(BIN)/lazydiffusion train $(CONFIG) $(ARGS)
 
-bench: .venv/installed-dev ## time the parts of an edit on this machine
-	$(BIN)/python -m lazydiffusion.evaluation.timing $(ARGS)
+bench: .venv/installed-dev ## time, memory and operations of the engines on this machine: build/bench
+	$(BIN)/lazydiffusion bench --out build/bench $(ARGS)
 
 bench-service: .venv/installed-dev ## time what the resident core adds to an edit on this machine
 	$(BIN)/python -m lazydiffusion.evaluation.service_timing $(ARGS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from lazydiffusion.errors import BadModel
-from lazydiffusion.window import PATCH
+from lazydiffusion.window import OVERVIEW_TOKENS, PATCH, WINDOW_TOKENS
 
 EMBEDDED = "clipart"
 """The checkpoint that is installed with the package."""
@@ -44,6 +44,31 @@ def native_window(sample_size: object, vae_scale: int) -> int:
     """
     px = sample_size * vae_scale if isinstance(sample_size, int) and sample_size > 0 else USUAL_SIDE
     return max(1, min(px, USUAL_SIDE) // PATCH)
+
+
+def window_tokens(where: Path | str) -> int:
+    """Side in tokens of the window that a model is shown; of a hub id, whose files are elsewhere, the usual one.
+
+    For our own models their context encoder says it, for other inpainting pipelines `native_window`.
+    """
+    if isinstance(where, str):
+        return WINDOW_TOKENS
+    if own := _whole_numbers(where / "context_encoder" / "config.json").get("window_tokens"):
+        return own
+    try:
+        vae = json.loads((where / "vae" / "config.json").read_text(encoding="utf8"))
+        scale = 2 ** (len(vae["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return WINDOW_TOKENS
+    sizes = [
+        _whole_numbers(where / part / "config.json").get("sample_size") for part in ("unet", "transformer")
+    ]
+    return native_window(sizes[0] or sizes[1], scale)
+
+
+def overview_tokens(where: Path) -> int:
+    """Side in tokens of the overview that a model is shown."""
+    return _whole_numbers(where / "context_encoder" / "config.json").get("overview_tokens", OVERVIEW_TOKENS)
 
 
 def embedded_folder() -> Path:
@@ -142,6 +167,15 @@ def _listed_hashes(folder: Path, required: bool) -> dict[str, str]:
         return {str(name): str(value) for name, value in values.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise BadModel(f"{file} cannot be read as a list of hashes. Reinstall the model.") from error
+
+
+def _whole_numbers(path: Path) -> dict[str, int]:
+    """Those of a configuration: a damaged one must not hide the other models."""
+    try:
+        values = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: v for key, v in values.items() if type(v) is int} if isinstance(values, dict) else {}
 
 
 def _size(folder: Path) -> int:

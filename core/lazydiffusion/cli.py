@@ -89,12 +89,16 @@ def fill(
     model: Model = "clipart",
     engine: Annotated[
         str,
-        typer.Option(help="auto follows from the model: lazy, regenerate-image, regenerate-crop, diffusers."),
+        typer.Option(
+            help="auto follows from the model: lazy, flux2-klein, regenerate-image, regenerate-crop, diffusers."
+        ),
     ] = "auto",
     view: Annotated[
         str | None,
         typer.Option(
-            help="What the engine diffusers is shown: window (by default), crop (the mask alone), canvas (everything)."
+            help="What diffusers is shown: window (by default), crop (the mask alone), canvas (everything). How "
+            "flux2-klein sees it: cached (by default), refreshed, full; diffusers, diffusers-crop, diffusers-canvas: "
+            "by their own pipeline."
         ),
     ] = None,
     device: Device = "auto",
@@ -239,8 +243,76 @@ def export(
 
 @app.command()
 def evaluate(
+    out: Annotated[Path, typer.Option(help="Folder for results.json, table.md and contact-sheet.png.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model (name, folder or hub id); again for each one to be held against the first."
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="The engine that all the models must be for.")] = "auto",
+    data: Annotated[
+        Path, typer.Option(help="Folder of the training set; the scenes are of its held-out part.")
+    ] = Path("data/clipart"),
+    n: Annotated[int, typer.Option("--n", metavar="N", help="How many scenes.")] = 200,
+    seeds: Annotated[int, typer.Option(help="Fills of each scene; below 2 there is no diversity.")] = 2,
+    sketched: Annotated[int, typer.Option(help="How many scenes are filled again with sketches.")] = 0,
+    features: Annotated[
+        str, typer.Option(help="efficientnet-lite0, or the path of the FID's Inception weights (.pth).")
+    ] = "efficientnet-lite0",
+    clip: Annotated[
+        Path | None, typer.Option(help="Folder of a CLIP of transformers; else a small one is trained.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps sprites, features and what is trained on them.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Compare models on held-out scenes: realism, prompt, style, borders, diversity, sketches."""
+    from lazydiffusion.commands import evaluate as command
+
+    command.run(
+        model or ["clipart"], engine, data, out, n,
+        seeds=seeds, sketched=sketched, device=device, features=features, clip=clip, cache=cache, seed=seed,
+    )  # fmt: skip
+
+
+@app.command()
+def compare(
+    model: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME_OR_PATH[@VIEW]",
+            help="Two or more. VIEW: as for `fill --view`, so that a model can be held against itself.",
+        ),
+    ],
+    cases: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="A folder for each case: canvas.png, mask.png, prompt.txt, and if you like negative.txt, sketch.png.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="For sheet.png, sheets/, table.md, results.json.")],
+    seeds: Annotated[int, typer.Option(help="Fills of each case.")] = 2,
+    clip: Annotated[
+        Path | None, typer.Option(help="Folder of a CLIP of transformers, to judge fills by the prompt.")
+    ] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    device: Device = "auto",
+) -> None:
+    """Fill your own pictures with several models, side by side, and say which is better at what."""
+    from lazydiffusion.commands import compare as command
+
+    command.run(model, cases, out, seeds, steps=steps, guidance=guidance, clip=clip, device=device)
+
+
+@app.command()
+def sweep(
     out: Annotated[Path, typer.Option(help="Folder for the report and its pictures.")],
-    shards: Annotated[
+    data: Annotated[
         Path, typer.Option(help="Folder of the training set; only its held-out part is used.")
     ] = Path("data/clipart"),
     scenes: Annotated[int, typer.Option(help="How many held-out scenes.")] = 64,
@@ -248,10 +320,37 @@ def evaluate(
     model: Model = "clipart",
     device: Device = "auto",
 ) -> None:
-    """Measure seams, steps and guidance on held-out scenes."""
-    from lazydiffusion.commands import evaluate as command
+    """Measure one model's seams by steps and guidance, for its card."""
+    from lazydiffusion.commands import sweep as command
 
-    command.run(model, shards, out, device, scenes, card)
+    command.run(model, data, out, device, scenes, card)
+
+
+@app.command()
+def bench(
+    out: Annotated[Path, typer.Option(help="Folder for results.json, table.md and the figures.")],
+    config: Annotated[
+        str,
+        typer.Option(
+            help="clipart or another lazy checkpoint, or paper: the published size with random weights."
+        ),
+    ] = "clipart",
+    masks: Annotated[str, typer.Option(help="Masks in shares of the window.")] = "0.01,0.05,0.1,0.25,0.5,1.0",
+    canvas: Annotated[
+        str, typer.Option(metavar="PX,...", help="Sides of square canvases; may be empty.")
+    ] = "1024,2048,4096,8192",
+    steps: Annotated[str, typer.Option(help="Numbers of denoising steps.")] = "4,20,50",
+    engines: Annotated[
+        str, typer.Option(help="What is compared; leave out what takes too long.")
+    ] = "lazy,regenerate-image,regenerate-crop",
+    repeats: Annotated[int, typer.Option(help="Timed runs of each case; medians and quartiles count.")] = 5,
+    device: Device = "auto",
+) -> None:
+    """Measure time, memory and operations of the engines, side by side in one run."""
+    from lazydiffusion.commands import bench as command
+
+    options = command.Options(config, masks, canvas, steps, engines, repeats, device)
+    command.run(options, out)
 
 
 @data.command("clipart")

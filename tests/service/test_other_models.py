@@ -22,7 +22,7 @@ def test_it_is_named_with_its_window_and_makes_fills(tmp_path: Path) -> None:
     try:
         core: Core = process.start()
         info = core.info()
-        assert info["engines"] == ["lazy", "regenerate-image", "regenerate-crop", "diffusers"]
+        assert info["engines"] == ["lazy", "flux2-klein", "regenerate-image", "regenerate-crop", "diffusers"]
         [model] = [it for it in info["models"] if it["name"] == NAME]
         assert (model["state"], model["window_tokens"]) == ("loaded", SIDE // PATCH)
 

@@ -102,8 +102,8 @@ def run(
     summary = {"box": box, "seeds": seeds, **source.summary()}
     summary["ms"]["compose"] += writing
     summary["ms"]["total"] = 1000 * (time.perf_counter() - started)
-    order = ("load", "plan", "encode", "denoise", "compose", "total")
-    summary["ms"] = {stage: round(summary["ms"].get(stage, 0.0), 1) for stage in order}
+    order = ["load", *[stage for stage in summary["ms"] if stage not in ("load", "total")], "total"]
+    summary["ms"] = {stage: round(summary["ms"][stage], 1) for stage in order}
     if as_json:
         print(json.dumps(summary))
     else:

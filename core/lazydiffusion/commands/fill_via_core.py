@@ -66,7 +66,7 @@ class CoreEdit:
         """What the core said of the edit's cost, after the last fill; starting and waiting for a turn count as load."""
         names = ("hidden_tokens", "window", "scale", "device", "steps")
         ms = dict(self._report["ms"])
-        ms["load"] += self._connected_ms + ms["waited"]
+        ms["load"] += self._connected_ms + ms.pop("waited")
         return {**{name: self._report[name] for name in names}, "ms": ms}
 
     def _fetch(self, number: int) -> Fill:

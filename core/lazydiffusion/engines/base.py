@@ -67,7 +67,7 @@ class Report:
     hidden_tokens: int = 0
     steps: int = 0
     ms: dict[str, float] = field(default_factory=dict)
-    """Milliseconds by stage: plan, encode, denoise, compose."""
+    """Milliseconds by stage, in the order in which they came: plan, encode, ..., denoise, ..., compose."""
 
 
 class Engine(Protocol):

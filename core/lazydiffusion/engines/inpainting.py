@@ -6,7 +6,7 @@ Nothing here is lazy: such a pipeline denoises all of its window at every step. 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoPipelineForInpainting
+from diffusers import AutoPipelineForInpainting, Flux2KleinInpaintPipeline
 from PIL import Image
 from safetensors import SafetensorError
 
 from lazydiffusion import blending, checkpoints, compose, geometry
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Pixels, Progress, Report, Step
+from lazydiffusion.engines.names import FLUX2_KLEIN, engine_of
 from lazydiffusion.engines.stages import Clock, memory_errors, quiet
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.geometry import EditPlan, Framing
@@ -39,24 +40,28 @@ VIEWS: dict[str, Framing] = {"window": choose_window, "crop": choose_crop, "canv
 
 
 class InpaintEngine:
-    """Runs edits on a pipeline that `AutoPipelineForInpainting` knows. `view`: a key of VIEWS."""
+    """Runs edits on a pipeline that `AutoPipelineForInpainting` knows, or on Flux2KleinInpaintPipeline.
 
-    def __init__(self, pipeline: Any, view: str = "window"):
+    `view`: a key of VIEWS. `defaults`: arguments of the pipeline's call, for settings that an edit leaves to the model.
+    """
+
+    def __init__(self, pipeline: Any, view: str = "window", defaults: Mapping[str, Any] | None = None):
         self.pipeline = pipeline
+        self.defaults = dict(defaults or {})
         self.framing = VIEWS[view]
         pipeline.set_progress_bar_config(disable=True)
         self.parameters = inspect.signature(pipeline.__call__).parameters
 
     @classmethod
     def load(cls, where: Path | str, choice: Choice, view: str = "window") -> InpaintEngine:
-        """Load a verified folder or a hub id onto a device. Raises BadInput, BadModel, OutOfMemory."""
-        if view not in VIEWS:
-            raise BadInput(f"There is no view {view!r}; it must be one of {', '.join(VIEWS)}.")
+        """Load a verified folder or a hub id onto a device. Raises BadModel, OutOfMemory."""
         quiet()
         local = isinstance(where, Path)
+        is_klein = engine_of(where) == FLUX2_KLEIN
+        kind = Flux2KleinInpaintPipeline if is_klein else AutoPipelineForInpainting  # which does not know it
         with memory_errors():
             try:
-                pipeline = AutoPipelineForInpainting.from_pretrained(
+                pipeline = kind.from_pretrained(
                     where, dtype=choice.dtype, use_safetensors=True, local_files_only=local,
                     variant=_variant(where) if isinstance(where, Path) else None,
                 )  # fmt: skip
@@ -65,8 +70,9 @@ class InpaintEngine:
                     raise
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise BadModel(f"The model {where} cannot be used for inpainting: {reason}") from error
+            defaults = _klein_defaults(pipeline, where) if is_klein else None
             pipeline.to(choice.device)
-            return cls(pipeline, view)
+            return cls(pipeline, view, defaults)
 
     @property
     def window_tokens(self) -> int:
@@ -132,7 +138,7 @@ class InpaintEngine:
         strength = settings.strength
         if sketched and strength == 1:
             strength = SKETCH_STRENGTH
-        wanted: dict[str, Any] = {"prompt": settings.prompt}
+        wanted: dict[str, Any] = {"prompt": settings.prompt, **self.defaults}
         if settings.steps is not None:
             wanted["num_inference_steps"] = settings.steps
         if settings.guidance is not None:
@@ -175,6 +181,20 @@ def _window(edit: Edit, plan: EditPlan) -> Pixels:
         canvas = type(canvas)(canvas.size, region, mixed.astype(np.uint8), canvas.overview)
     nothing_hidden = np.zeros((region.h, region.w), np.float32)
     return compose.to_bytes(compose.view(canvas, nothing_hidden, plan.window, plan.working_size).colour)
+
+
+def _klein_defaults(pipeline: Any, where: Path | str) -> dict[str, Any]:
+    """Steps and guidance of FLUX.2-klein: its inpainting pipeline's own are those of no klein.
+
+    Raises BadModel where its parts do not fit each other.
+    """
+    from lazydiffusion.engines.flux2_klein import check_components
+    from lazydiffusion.pipelines.flux2_klein import BASE_GUIDANCE, BASE_STEPS, DISTILLED_STEPS
+
+    check_components(pipeline, where)
+    if pipeline.config.is_distilled:
+        return {"num_inference_steps": DISTILLED_STEPS, "guidance_scale": 1.0}
+    return {"num_inference_steps": BASE_STEPS, "guidance_scale": BASE_GUIDANCE}
 
 
 def _variant(folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The figures of a model card, written from a report of `lazydiffusion evaluate`: none is typed by hand."""
+"""The figures of a model card, written from a report of `lazydiffusion sweep`: none is typed by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from lazydiffusion.errors import BadInput, CannotWrite
 
-BEGIN, END = "<!-- figures: lazydiffusion evaluate --card -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- figures: lazydiffusion sweep --card -->", "<!-- end of figures -->"
 """What stands around the figures in a card."""
 
 

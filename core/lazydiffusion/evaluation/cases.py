@@ -58,6 +58,14 @@ class Cases:
         """The pictures without a model: what is around the hole, smoothly continued into it."""
         return torch.where(self.hole, extend(self.real, self.hole), self.real)
 
+    def first(self, count: int) -> Cases:
+        """The first cases alone."""
+        sketch = None if self.sketch is None else self.sketch[:count]
+        return Cases(
+            self.real[:count], self.hole[:count], self.captions[:count], self.sets[:count], self.sprites[:count],
+            self.alpha[:count], sketch,
+        )  # fmt: skip
+
     def edit(self, number: int, seeds: int) -> Edit:
         """One case as an artist would send it, with as many variations as `seeds`. No two cases share a seed."""
         settings = EditSettings(prompt=self.captions[number], seed=number * seeds, variations=seeds)
@@ -81,14 +89,14 @@ def make_cases(held_out: SpriteBank, count: int, window_tokens: int, seed: int =
     generator = torch.Generator().manual_seed(seed)
     maker = SceneMaker(held_out.to("cpu"), window_tokens, 1, generator, ONE_SET)
     real, holes, sprites, alphas = [], [], [], []
-    while sum(map(len, real)) < count:
-        share = HOLES[len(real) % len(HOLES)]
+    for number in range(-(-count // BATCH)):
+        share = HOLES[number % len(HOLES)]
         scenes = maker.make(BATCH, max(4, round(share * window_tokens**2)))
         real.append(_quantised(scenes.window))
         holes.append(scenes.hole)
         sprites.append(scenes.sprites)
         alphas.append(scenes.alpha)
-    order = torch.randperm(sum(map(len, real)), generator=generator)[
+    order = torch.randperm(len(real) * BATCH, generator=generator)[
         :count
     ]  # every size of hole among the first
     rows = torch.cat(sprites)[order]

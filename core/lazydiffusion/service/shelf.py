@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import threading
 import time
@@ -183,29 +182,5 @@ def _load_engine(where: str, choice: Choice) -> Engine:
 
 
 def _model(name: str, where: str, folder: Path) -> Model:
-    config = _config(folder / "context_encoder" / "config.json")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Model(
-        name, where, size,
-        config.get("window_tokens") or _window_tokens(folder), config.get("overview_tokens", OVERVIEW_TOKENS),
-    )  # fmt: skip
-
-
-def _window_tokens(folder: Path) -> int:
-    """Of another pipeline of diffusers than ours."""
-    try:
-        vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf8"))
-        scale = 2 ** (len(vae["block_out_channels"]) - 1)
-    except (OSError, ValueError, KeyError, TypeError):
-        return WINDOW_TOKENS
-    sizes = [_config(folder / part / "config.json").get("sample_size") for part in ("unet", "transformer")]
-    return checkpoints.native_window(sizes[0] or sizes[1], scale)
-
-
-def _config(path: Path) -> dict[str, int]:
-    """The whole numbers of a configuration: a damaged one must not hide the other models."""
-    try:
-        values = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError):
-        return {}
-    return {key: v for key, v in values.items() if type(v) is int} if isinstance(values, dict) else {}
+    return Model(name, where, size, checkpoints.window_tokens(folder), checkpoints.overview_tokens(folder))

@@ -1,4 +1,4 @@
-"""`lazydiffusion evaluate`: seams, steps and guidance of a model on held-out scenes, as figures and pictures.
+"""`lazydiffusion sweep`: seams, steps and guidance of a model on held-out scenes, as figures and pictures.
 
 Every number in the model card comes from this command's report.json.
 """
@@ -31,7 +31,7 @@ SHOWN = 6
 """Scenes in the pictures."""
 
 
-def evaluate(
+def sweep(
     pipeline: LazyDiffusionPipeline,
     shards: Path,
     out: Path,

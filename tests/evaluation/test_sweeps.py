@@ -1,4 +1,4 @@
-"""The evaluation, whole, on a tiny model and tiny shards."""
+"""The sweeps, whole, on a tiny model and tiny shards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from tests import tiny
 from tests.checkpoint_files import tiny_pipeline
 
-from lazydiffusion.evaluation import held_out
+from lazydiffusion.evaluation import sweeps
 from lazydiffusion.training.shards import write_shards
 
 pytestmark = pytest.mark.integration
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.integration
 def test_a_report_and_its_pictures_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shards").mkdir()
     write_shards(tmp_path / "shards", tiny.shard_sprites())  # three of the twelve are held out
-    monkeypatch.setattr(held_out, "STEPS", (1, 2))
-    monkeypatch.setattr(held_out, "GUIDANCES", (1.0, 3.0))
-    monkeypatch.setattr(held_out, "REFERENCE_STEPS", 4)
-    report = held_out.evaluate(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=8)
+    monkeypatch.setattr(sweeps, "STEPS", (1, 2))
+    monkeypatch.setattr(sweeps, "GUIDANCES", (1.0, 3.0))
+    monkeypatch.setattr(sweeps, "REFERENCE_STEPS", 4)
+    report = sweeps.sweep(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=8)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     assert [row["steps"] for row in report["by_steps"]] == [1, 2]
     distances = [row["distance_to_100_steps"] for row in report["by_steps"]]

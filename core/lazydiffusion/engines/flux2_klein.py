@@ -1,0 +1,189 @@
+"""FLUX.2-klein as an engine: a pretrained editing model, whose steps follow the mask (pipelines.flux2_klein)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import Qwen3ForCausalLM
+
+from lazydiffusion import blending, compose, geometry
+from lazydiffusion.devices import Choice
+from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
+from lazydiffusion.engines.stages import Clock, memory_errors, quiet
+from lazydiffusion.errors import BadModel
+from lazydiffusion.models import lazy_vae
+from lazydiffusion.pipelines.flux2_klein import TEXT_LENGTH, WINDOW_TOKENS, LazyFlux2KleinPipeline
+from lazydiffusion.pipelines.flux2_reference import Laziness
+from lazydiffusion.window import PATCH
+
+PIPELINES = (
+    "Flux2KleinPipeline",
+    "Flux2KleinInpaintPipeline",
+    "Flux2KleinKVPipeline",
+    "LazyFlux2KleinPipeline",
+)
+"""What model_index.json may call such a model: all have the same components."""
+WORKING_BYTES = 4 * 2**30
+"""Memory of the device that an edit needs beside the weights (estimated, not measured): keys and values of the
+reference, the VAE's features at 1024 x 1024 px."""
+
+
+@dataclass(frozen=True)
+class Flux2KleinOptions:
+    """How the engine runs; what an edit itself asks for is in its settings."""
+
+    laziness: Laziness = field(default_factory=Laziness)
+    window_tokens: int = WINDOW_TOKENS
+    """Side of a square window, tokens of 16 px; larger windows are scaled down to it."""
+    text_length: int = TEXT_LENGTH
+    """Words that every text is padded to."""
+    swap: bool | None = None
+    """Whether text encoder and transformer take turns on the device; None: where both do not fit."""
+
+
+class Flux2KleinEngine:
+    """Runs edits on a LazyFlux2KleinPipeline."""
+
+    def __init__(self, pipeline: LazyFlux2KleinPipeline, options: Flux2KleinOptions | None = None):
+        self.pipeline = pipeline
+        self.options = options or Flux2KleinOptions()
+        pipeline.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def load(
+        cls, where: Path | str, choice: Choice, options: Flux2KleinOptions | None = None
+    ) -> Flux2KleinEngine:
+        """Load a verified folder or a hub id onto a device. Raises BadModel, OutOfMemory."""
+        options = options or Flux2KleinOptions()
+        with memory_errors():
+            pipeline = load_pipeline(where, choice)
+            pipeline.swap = _needs_swap(pipeline, choice) if options.swap is None else options.swap
+            pipeline.place(choice.device)
+            return cls(pipeline, options)
+
+    @property
+    def window_tokens(self) -> int:
+        """Side of the window that the model is shown, in tokens of 16 px."""
+        return self.options.window_tokens
+
+    def run(
+        self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
+    ) -> Iterator[Fill]:
+        """Make the fills; VAE, text and reference are read once. See engines.base.Engine.
+
+        `frugal`: text encoder and transformer take turns on the device, from this edit on.
+        """
+        settings, pipeline = edit.settings, self.pipeline
+        pipeline.swap = pipeline.swap or frugal
+        with memory_errors():
+            clock = Clock(report, pipeline.vae.device)
+            region = edit.canvas.region
+            mask = geometry.grow(edit.mask, settings.grow)
+            plan = pipeline.plan(edit.canvas, mask, self.options.window_tokens)
+            local_box = plan.fill_box.moved(-region.x, -region.y)
+            alpha = geometry.feather(mask, settings.feather)[local_box.slices()]
+            report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
+            clock.lap("plan")
+            prepared = pipeline.prepare(
+                edit.canvas,
+                mask,
+                settings.prompt,
+                plan=plan,
+                negative_prompt=settings.negative_prompt,
+                sketch=edit.sketch,
+                strength=settings.strength,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                max_sequence_length=self.options.text_length,
+                laziness=self.options.laziness,
+                on_stage=clock.lap,
+            )
+            report.steps = prepared.steps
+            for number in range(settings.variations):
+
+                def on_step(i: int, timestep: Tensor, tokens: Tensor, clean: Tensor, n: int = number) -> None:
+                    if progress is not None:
+                        preview = partial(pipeline.preview, prepared, clean)
+                        progress(Step(n, i + 1, report.steps, plan.fill_box, preview))
+
+                seed = settings.seed + number
+                generator = torch.Generator().manual_seed(seed)
+                colours = pipeline.fill(prepared, generator, on_step, clock.lap)
+                if settings.blend:
+                    colours = blending.poisson(edit.canvas.pixels, colours, mask, local_box)
+                pixels = compose.with_alpha(colours, alpha)
+                clock.lap("compose")
+                yield Fill(pixels, plan.fill_box, seed)
+                clock.restart()
+
+
+def load_pipeline(where: Path | str, choice: Choice) -> LazyFlux2KleinPipeline:
+    """A pipeline from a verified folder or a hub id, on the CPU. Raises BadModel when it cannot be loaded."""
+    quiet()
+    try:
+        pipeline: LazyFlux2KleinPipeline = LazyFlux2KleinPipeline.from_pretrained(
+            where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        if "not enough memory" in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadModel(f"The model {where} cannot be loaded as a FLUX.2-klein: {reason}") from error
+    check_components(pipeline, where)
+    return pipeline
+
+
+def check_components(pipeline: LazyFlux2KleinPipeline, where: Path | str) -> None:
+    """Raise BadModel where a part is of another architecture than FLUX.2-klein's, or does not fit the others."""
+    for name, kind in (
+        ("transformer", Flux2Transformer2DModel),
+        ("vae", AutoencoderKLFlux2),
+        ("text_encoder", Qwen3ForCausalLM),
+        ("scheduler", FlowMatchEulerDiscreteScheduler),
+    ):
+        part = getattr(pipeline, name)
+        if not isinstance(part, kind):
+            raise BadModel(
+                f"{where} is no FLUX.2-klein: its {name} is a {type(part).__name__}, not a {kind.__name__}."
+            )
+    # Where a tokenizer's files are missing, an empty one is made, and every prompt would be read as nothing.
+    if pipeline.tokenizer.chat_template is None or not pipeline.tokenizer("a").input_ids:
+        raise BadModel(
+            f"{where} is no whole FLUX.2-klein: its tokenizer lacks its words or its chat template. Download it again."
+        )
+    lazy_vae.check_local(pipeline.vae)
+    transformer, latents = pipeline.transformer.config, 4 * pipeline.vae.config.latent_channels
+    words = 3 * pipeline.text_encoder.config.hidden_size
+    for what, found, expected in (
+        ("transformer's tokens have", transformer.in_channels, latents),
+        ("transformer's words have", transformer.joint_attention_dim, words),
+        ("tokens are wide, in px,", 2 * pipeline.vae_scale_factor, PATCH),
+    ):
+        if found != expected:
+            raise BadModel(
+                f"{where} is no whole FLUX.2-klein: its {what} {found} where its other parts need {expected}."
+            )
+
+
+def _needs_swap(pipeline: LazyFlux2KleinPipeline, choice: Choice) -> bool:
+    """Whether the device is too small for all models at once. The CPU needs no swapping: nothing moves there."""
+    if choice.device.type != "cuda":
+        return False
+    models = (pipeline.vae, pipeline.transformer, pipeline.text_encoder)
+    return not fits(sum(_bytes(model) for model in models), torch.cuda.mem_get_info(choice.device)[0])
+
+
+def fits(weights: int, free: int) -> bool:
+    """Whether models of `weights` bytes leave an edit enough of a device with `free` bytes."""
+    return weights + WORKING_BYTES <= free
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())

@@ -1,0 +1,73 @@
+"""The runs: every case is counted, warmed up and taken apart, then all are timed in turns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lazydiffusion.evaluation.bench.cases import Case, Edits
+from lazydiffusion.evaluation.bench.counting import Cost, count_edit
+from lazydiffusion.evaluation.bench.lineup import Lineup
+from lazydiffusion.evaluation.bench.parts import part_times, run_edit
+from lazydiffusion.evaluation.bench.peaks import peak_memory
+
+PART_RUNS = 3
+"""How often a case is taken apart at most."""
+SEED = 0
+"""Of the order in which the cases take turns."""
+
+Advance = Callable[[str], None]
+"""Called before every run, with what it is."""
+
+
+@dataclass
+class Measured:
+    """What is known of one case."""
+
+    case: Case
+    cost: Cost
+    samples_ms: list[float] = field(default_factory=list)
+    """End to end, without any waiting for the device that users would not have."""
+    parts_ms: list[dict[str, float]] = field(default_factory=list)
+    """One for each instrumented run; each adds up to that run's own total."""
+    peak_bytes: int | None = None
+    """Of the first instrumented run, beside the weights and what else was there before."""
+
+
+def runs_of(repeats: int) -> int:
+    """Runs of each case: counted, warmed up, taken apart, timed."""
+    return 2 + min(PART_RUNS, repeats) + repeats
+
+
+def measure(
+    lineup: Lineup, cases: Sequence[Case], repeats: int, advance: Advance = lambda _: None
+) -> list[Measured]:
+    """Measure the cases, each `repeats` times, in an order that is shuffled anew for every repeat.
+
+    Interleaved like this, a machine that becomes slower for a while makes all cases slower and none by itself.
+    """
+    seen = next(iter(lineup.engines.values())).pipeline.context_encoder.config
+    edits = Edits(seen.window_tokens, seen.overview_tokens)
+    rng = random.Random(SEED)
+    measured = []
+    for case in cases:
+        engine = lineup.engines[case.engine]
+        advance(f"count: {case.name}")
+        measured.append(Measured(case, count_edit(engine, edits.make(case))))
+        advance(f"warm up: {case.name}")
+        run_edit(engine, edits.make(case))
+    for number in range(min(PART_RUNS, repeats)):
+        for found in rng.sample(measured, len(measured)):
+            engine = lineup.engines[found.case.engine]
+            advance(f"parts: {found.case.name}")
+            edit = edits.make(found.case)
+            with peak_memory(engine.pipeline.device) as peak:
+                found.parts_ms.append(part_times(engine, edit))
+            found.peak_bytes = peak.bytes if number == 0 else found.peak_bytes
+    for _ in range(repeats):
+        for found in rng.sample(measured, len(measured)):
+            advance(f"time: {found.case.name}")
+            edit = edits.make(found.case)
+            found.samples_ms.append(run_edit(lineup.engines[found.case.engine], edit))
+    return measured
