@@ -7,14 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import Flux2KleinInpaintPipeline
+from tests.tiny_flux2 import tiny_flux2
 from tests.tiny_sdxl import SIDE, tiny_sdxl
 
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.devices import choose_device
+from lazydiffusion.engines import inpainting
 from lazydiffusion.engines.base import Edit, Fill, Report, Step
 from lazydiffusion.engines.choose import load_engine
+from lazydiffusion.engines.flux2_klein import Flux2KleinEngine
 from lazydiffusion.engines.inpainting import InpaintEngine
+from lazydiffusion.engines.names import DIFFUSERS, FLUX2_KLEIN, VIEWS
 from lazydiffusion.errors import BadInput, BadModel
+from lazydiffusion.pipelines.flux2_klein import BASE_GUIDANCE, BASE_STEPS, DISTILLED_STEPS
+from lazydiffusion.pipelines.flux2_reference import REFERENCES
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.service.shelf import Shelf
 from lazydiffusion.window import PATCH, Box, overview_size, region_to_send
@@ -183,3 +190,52 @@ def test_a_view_that_there_is_not_is_told(folder: Path, tiny_model: Path) -> Non
 def test_the_core_tells_editors_how_much_such_a_model_sees(folder: Path) -> None:
     [model] = [it for it in Shelf(str(folder), "cpu").models() if it.name == folder.name]
     assert model.window_tokens == SIDE // PATCH
+
+
+def test_flux2_klein_may_be_run_by_its_own_inpainting_pipeline(tmp_path: Path) -> None:
+    folder = tiny_flux2(tmp_path / "klein", is_distilled=True)
+    windows = {}
+    for view in ("diffusers", "diffusers-crop"):
+        found = load_engine(str(folder), CPU, view=view)
+        assert isinstance(found, InpaintEngine)
+        assert type(found.pipeline) is Flux2KleinInpaintPipeline
+        report = Report()
+        [fill] = fills(found, edit(steps=None), report)
+        assert fill.box == HOLE
+        assert report.steps == DISTILLED_STEPS  # and not the 50 of the pipeline itself
+        windows[view] = report.window
+    lazy = load_engine(str(folder), CPU)
+    report = Report()
+    list(lazy.run(edit(steps=None), report))
+    assert windows["diffusers"] == report.window
+    assert windows["diffusers-crop"] != report.window
+
+
+def test_a_base_klein_has_its_own_steps_and_guidance(tmp_path: Path) -> None:
+    found = load_engine(str(tiny_flux2(tmp_path / "base", is_distilled=False)), CPU, view="diffusers")
+    assert isinstance(found, InpaintEngine)
+    assert found.defaults == {"num_inference_steps": BASE_STEPS, "guidance_scale": BASE_GUIDANCE}
+    [fill] = fills(found, edit(steps=2, guidance=2.0))
+    assert fill.box == HOLE
+
+
+def test_the_views_of_an_engine_are_those_that_it_knows(tmp_path: Path) -> None:
+    assert set(VIEWS[DIFFUSERS]) == set(inpainting.VIEWS)
+    own = [view for view in VIEWS[FLUX2_KLEIN] if not view.startswith(DIFFUSERS)]
+    assert set(own) == set(REFERENCES)
+    folder = tiny_flux2(tmp_path / "klein", is_distilled=True)
+    for view in own:
+        found = load_engine(str(folder), CPU, view=view)
+        assert isinstance(found, Flux2KleinEngine)
+        assert found.options.laziness.reference == view
+    with pytest.raises(
+        BadInput, match="no view 'crop'; it must be one of cached, refreshed, full, diffusers"
+    ):
+        load_engine(str(folder), CPU, view="crop")
+
+
+def test_a_klein_that_is_not_whole_is_refused_whoever_runs_it(tmp_path: Path) -> None:
+    folder = tiny_flux2(tmp_path / "klein", is_distilled=True)
+    (folder / "tokenizer" / "chat_template.jinja").unlink()
+    with pytest.raises(BadModel, match="its tokenizer lacks its words or its chat template"):
+        load_engine(str(folder), CPU, view="diffusers")

@@ -154,6 +154,11 @@ class InpaintEngine:
         ):
             if name in wanted and name not in self.parameters:
                 raise BadInput(f"This model ({type(self.pipeline).__name__}) {what}")
+        steps = wanted.get("num_inference_steps")
+        if steps is not None and int(steps * strength) < 1:  # as the pipelines count those that are left
+            raise BadInput(
+                f"Of {steps} steps, a strength of {strength:g} leaves none to take: ask for more steps."
+            )
         return wanted
 
     @torch.inference_mode()
