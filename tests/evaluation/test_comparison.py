@@ -128,11 +128,12 @@ def test_what_is_nearer_to_the_truth_is_told_apart(compared: Comparison) -> None
 
 def test_a_sketch_that_is_followed_is_seen_to_be(compared: Comparison) -> None:
     assert set(compared.sketches) == {"good", "bad"}
-    blobs, lines = compared.sketches["bad"]["colour blobs"], compared.sketches["bad"]["outlines"]
+    blobs, lines = compared.sketches["bad"]["colour error"], compared.sketches["bad"]["edge recall"]
     assert blobs["with"].value < 20 < blobs["without"].value
     assert blobs["difference"].high < 0
     assert lines["with"].value > 0.9
     assert lines["difference"].low > 0
+    assert compared.sketches["good"]["edge precision"]["real"].value > 0.6
 
 
 def test_all_of_it_is_written(compared: Comparison, cases: Cases, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_all_of_it_is_written(compared: Comparison, cases: Cases, tmp_path: Path
     assert (results["scenes"], results["device"]) == (24, "cpu")
     assert [row["name"] for row in results["rows"]] == ["good", "bad", NOTHING, REAL]
     assert results["rows"][0]["figures"][SEAM]["value"] == compared.rows[0].figures[SEAM].value
-    assert results["sketches"]["bad"]["outlines"]["with"]["value"] > 0.9
+    assert results["sketches"]["bad"]["edge recall"]["with"]["value"] > 0.9
     text = (tmp_path / "out" / "table.md").read_text()
     for row in compared.rows:
         assert f"\n| {row.name} | " in text

@@ -23,7 +23,7 @@ from lazydiffusion.evaluation.intervals import (
     mean_interval,
 )
 from lazydiffusion.evaluation.seams import border_steps
-from lazydiffusion.evaluation.sketch_following import colour_error, edge_recall
+from lazydiffusion.evaluation.sketch_following import colour_error, edge_precision, edge_recall
 from lazydiffusion.evaluation.style import StyleClassifier
 from lazydiffusion.evaluation.text_image import TextImageScore
 
@@ -33,6 +33,13 @@ BETTER_LOW = (FID_WINDOW, FID_CROP, KID_CROP, SEAM)
 """All others are better when higher."""
 NOTHING, REAL = "smooth extension", "real picture"
 """Rows that frame the engines': no model at all, and the scenes themselves."""
+
+FOLLOWING = {
+    "colour error": ("colour blobs", colour_error),
+    "edge recall": ("outlines", edge_recall),
+    "edge precision": ("outlines", edge_precision),
+}
+"""What is measured of the fills of which kind of sketch (evaluation.sketch_following)."""
 
 Tell = Callable[[str, int, int], None]
 """Called with (what is being done, fills done, fills in all)."""
@@ -77,8 +84,8 @@ class Comparison:
     differences: dict[str, dict[str, Estimate]]
     """By engine, then by figure: the first engine's less that one's, over the same scenes."""
     sketches: dict[str, dict[str, dict[str, Estimate]]]
-    """By engine, then by kind of sketch: `with`, `without` and their `difference`, which is below 0 for a colour error
-    that the sketch lowers and above 0 for a recall of edges that it raises."""
+    """By engine, then by a key of FOLLOWING: `with` the sketch, `without`, their `difference` (below 0 for a colour
+    error that the sketch lowers, above 0 for edges that it brings), and the `real` picture's, the best to hope for."""
 
 
 def compare(
@@ -138,18 +145,21 @@ def follow_sketches(
 ) -> dict[str, dict[str, Estimate]]:
     """How far the fills follow each kind of sketch, against `plain`, the same seeds' fills without one."""
     followed = {}
-    for kind, distance in (("colour blobs", colour_error), ("outlines", edge_recall)):
-        assert kind in SKETCHES
+    for kind in SKETCHES:
         drawn = with_sketch(cases, kind)
         assert drawn.sketch is not None
         pictures, _ = complete(engine, drawn, 1, _telling(tell, f"{name}, {kind}"))
-        with_it = distance(pictures[0], drawn.sketch, cases.hole)
-        without = distance(plain, drawn.sketch, cases.hole)
-        followed[kind] = {
-            "with": mean_interval(with_it),
-            "without": mean_interval(without),
-            "difference": difference_interval(with_it, without),
-        }
+        for measure, (of_kind, measured) in FOLLOWING.items():
+            if of_kind != kind:
+                continue
+            with_it = measured(pictures[0], drawn.sketch, cases.hole)
+            without = measured(plain, drawn.sketch, cases.hole)
+            followed[measure] = {
+                "with": mean_interval(with_it),
+                "without": mean_interval(without),
+                "difference": difference_interval(with_it, without),
+                "real": mean_interval(measured(cases.real, drawn.sketch, cases.hole)),
+            }
     return followed
 
 

@@ -103,16 +103,17 @@ def table(comparison: Comparison, scenes: int, about: Mapping[str, Any]) -> str:
     if comparison.sketches:
         lines += [
             "",
-            "Sketches: the colour error is the root mean square difference of blurred fill and sketch, in levels of "
-            "255; the edge recall the share of drawn line that has an edge of the fill beside it.",
+            "Sketches: the colour error is the root mean square difference of blurred fill and colour blobs, in levels "
+            "of 255; the edge recall the share of the drawn outline that has an edge of the fill beside it; the edge "
+            "precision the share of the fill's edges that have a drawn line beside them.",
             "",
             *_rows(
-                ["", "sketch", "with it", "without", "difference"],
+                ["", "", "with a sketch", "without", "difference", "real picture"],
                 [
-                    [name, kind, *[_cell(found[key], _sketch_form(kind), signed=key == "difference")
-                                   for key in ("with", "without", "difference")]]
-                    for name, kinds in comparison.sketches.items()
-                    for kind, found in kinds.items()
+                    [name, measure, *[_cell(found[key], _sketch_form(measure), signed=key == "difference")
+                                      for key in ("with", "without", "difference", "real")]]
+                    for name, measures in comparison.sketches.items()
+                    for measure, found in measures.items()
                 ],
             ),
         ]  # fmt: skip
@@ -148,8 +149,8 @@ def _cell(estimate: Estimate | None, form: Callable[[float], str], signed: bool 
     return f"{sign}{form(estimate.value)} ({form(estimate.low)} to {form(estimate.high)})"
 
 
-def _sketch_form(kind: str) -> Callable[[float], str]:
-    return (lambda v: f"{v:.1f}") if kind == "colour blobs" else (lambda v: f"{100 * v:.0f} %")
+def _sketch_form(measure: str) -> Callable[[float], str]:
+    return (lambda v: f"{v:.1f}") if measure == "colour error" else (lambda v: f"{100 * v:.0f} %")
 
 
 def _rows(head: list[str], rows: list[list[str]]) -> list[str]:
