@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,31 @@ def test_words_guidance_negative_prompt_and_sketch_each_change_the_fill(
     for i, first in enumerate(fills):
         for second in fills[i + 1 :]:
             assert not np.array_equal(first, second)
+
+
+def test_no_step_walks_through_the_models_weights(
+    pipeline: LazyDiffusionPipeline, canvas: Image.Image, mask: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for its precision or device, a model looks at every one of its weights: that takes as long as a step."""
+    walks: list[str] = []
+    for name in ("named_parameters", "parameters", "named_modules"):
+        walk = getattr(torch.nn.Module, name)
+
+        def counted(*args: object, walk: Any = walk, name: str = name, **kwargs: object) -> object:
+            walks.append(name)
+            return walk(*args, **kwargs)
+
+        monkeypatch.setattr(torch.nn.Module, name, counted)
+    edit = [
+        pipeline.prepare(Canvas.of(np.asarray(canvas)), np.asarray(mask) / 255, "a cat", steps=steps)
+        for steps in (2, 9)
+    ]
+    counts = []
+    for prepared in edit:
+        walks.clear()
+        pipeline.fill(prepared, seeded(0))
+        counts.append(len(walks))
+    assert counts[0] == counts[1]
 
 
 def test_a_low_strength_stays_near_the_canvas(mask: Image.Image) -> None:

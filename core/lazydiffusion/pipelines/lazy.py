@@ -101,6 +101,12 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         )
         self._graphed: GraphedDecoder | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """The decoder's. diffusers walks through all modules for it: milliseconds, many times an edit."""
+        place: torch.device = self.decoder.to_out.weight.device
+        return place
+
     def compile_blocks(self) -> None:
         """Compile every transformer block (not the whole graph): seconds once per bucket, then faster steps."""
         for block in [*self.context_encoder.blocks, *self.decoder.blocks]:

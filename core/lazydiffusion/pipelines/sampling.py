@@ -103,6 +103,6 @@ def denoise(
 def _velocity(
     decoder: LazyDecoder, step: Step, tokens: Tensor, sigma: Tensor, time: Tensor, conditions: Conditions
 ) -> Tensor:
-    """Float32 velocity, whatever the decoder's own precision."""
-    output = step(tokens.to(decoder.dtype), time, conditions).float()
+    """Float32 velocity, whatever the decoder's own precision: the conditions', for asking it takes a millisecond."""
+    output = step(tokens.to(conditions.channelwise.dtype), time, conditions).float()
     return flow.to_velocity(output, tokens, sigma, decoder.config.prediction, smallest_sigma=1e-6)
