@@ -1,20 +1,44 @@
-"""`lazydiffusion compare`, whole: an artist's folders of cases, two tiny models, and what is said of them."""
+"""`lazydiffusion compare`, whole: an artist's folders of cases, tiny models, and what is said of them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from tests.case_files import write_case
 from tests.checkpoint_files import tiny_checkpoint
+from tests.tiny_clip import tiny_clip
+from tests.tiny_flux2 import tiny_flux2
+from tests.tiny_sdxl import tiny_sdxl
 from typer.testing import CliRunner, Result
 
 from lazydiffusion.cli import app
 from lazydiffusion.pipelines.regenerate import RegenerateCropPipeline
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    # diffusers' own: its schedulers make NumPy arrays of torch's tensors in a way that NumPy 2 does not like.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are computed sooner than threads are woken, on busy cores above all."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_flux2(tmp_path_factory.mktemp("models") / "klein", is_distilled=True)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +111,52 @@ def test_a_verdict_with_its_sheets_and_numbers(
         assert len(np.unique(colours.reshape(-1, 3), axis=0)) > 500
 
 
+def test_three_engines_and_their_views_are_compared(tiny_model: Path, klein: Path, tmp_path: Path) -> None:
+    out, cases = tmp_path / "out", tmp_path / "cases"
+    write_case(cases / "boat", "a boat")
+    write_case(cases / "nothing", "", sketched=True)
+    sdxl, clip = tiny_sdxl(tmp_path / "sdxl"), tiny_clip(tmp_path / "clip")
+    models = [
+        tiny_model, sdxl, f"{sdxl}@crop", *[f"{klein}{view}" for view in ("", "@refreshed", "@diffusers-crop")],
+    ]  # fmt: skip
+    result = compare(cases, out, *models, steps=2, clip=clip)
+    assert result.exit_code == 0, result.output
+    results = json.loads((out / "results.json").read_text(encoding="utf8"))
+    assert [(it["name"], it["engine"], it["view"]) for it in results["models"]] == [
+        (tiny_model.name, "lazy", None),
+        ("sdxl", "diffusers", None),
+        ("sdxl@crop", "diffusers", "crop"),
+        ("klein", "flux2-klein", None),
+        ("klein@refreshed", "flux2-klein", "refreshed"),
+        ("klein@diffusers-crop", "flux2-klein", "diffusers-crop"),
+    ]
+    for model in results["models"]:
+        boat, nothing = model["cases"]["boat"], model["cases"]["nothing"]
+        assert all(fill["psnr_outside_db"] == "infinite" for fill in boat["fills"] + nothing["fills"])
+        assert all(-1 <= fill["text_image"] <= 1 for fill in boat["fills"])
+        assert all(fill["text_image"] is None for fill in nothing["fills"])  # there is no prompt to show
+    windows = {it["name"]: it["cases"]["boat"]["window"] for it in results["models"]}
+    assert windows["sdxl@crop"][2] < windows["sdxl"][2]
+    assert windows["klein"] == windows["klein@refreshed"]
+    assert "The prompt is shown best with" in result.stdout
+    assert "by clip-clip" in result.stdout
+
+
+def test_what_is_finished_is_kept_when_a_model_fails(
+    cases: Path, tiny_model: Path, klein: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = compare(cases, out, tiny_model, klein, steps=1)
+    assert result.exit_code == 2
+    assert "klein, case boat: This model is distilled" in result.stderr
+    assert "What was finished before is in" in result.stderr
+    results = json.loads((out / "results.json").read_text(encoding="utf8"))
+    assert [it["engine"] for it in results["models"]] == ["lazy"]
+    assert "takes no negative prompt" in results["ended_early"]
+    assert (out / "table.md").read_text(encoding="utf8").startswith("**The contest ended early:** klein")
+    assert (out / "sheet.png").is_file()
+
+
 def test_one_case_may_be_the_folder_itself(
     cases: Path, tiny_model: Path, crop_model: Path, tmp_path: Path
 ) -> None:
@@ -118,7 +188,7 @@ def test_a_broken_case_is_told_before_any_model_is_loaded(
 
 
 def test_what_cannot_be_compared_is_told(
-    cases: Path, tiny_model: Path, crop_model: Path, tmp_path: Path
+    cases: Path, tiny_model: Path, crop_model: Path, klein: Path, tmp_path: Path
 ) -> None:
     out, empty = tmp_path / "out", tmp_path / "empty"
     empty.mkdir()
@@ -131,6 +201,13 @@ def test_what_cannot_be_compared_is_told(
         (compare(cases, out, tiny_model, crop_model, seeds=0), "The number of seeds is 0"),
         (compare(empty, out, tiny_model, crop_model), "There are no cases in"),
         (compare(tmp_path / "nowhere", out, tiny_model, crop_model), "cannot be read"),
+        (
+            compare(cases, out, tiny_model, f"{klein}@bird"),
+            "must be one of cached, refreshed, full, diffusers",
+        ),
+        (compare(cases, out, tiny_model, crop_model, steps=0), "The number of steps is 0"),
+        (compare(cases, out, tiny_model, crop_model, clip=empty), "cannot be used as a CLIP"),
+        (compare(cases, tiny_model / "model_index.json", tiny_model, crop_model), "cannot be made"),
     ):
         assert result.exit_code == 2, result.output
         assert sentence in result.output

@@ -125,7 +125,7 @@ def test_a_judge_sees_the_same_part_however_large_the_canvas_is() -> None:
 
 @pytest.fixture
 def contest(tmp_path: Path) -> Contest:
-    """Two cases; `near` meets the canvas better than `far` does, which `leaky` is as well."""
+    """Two cases; `near` meets the canvas better than `far` does, and `leaky` paints past the masks."""
     for name in ("a", "b"):
         write_case(tmp_path / name, sketched=name == "b")
     made = announce(find_cases(tmp_path, EditSettings(variations=2)))
@@ -139,14 +139,17 @@ def contest(tmp_path: Path) -> Contest:
 
 def test_the_verdict_follows_from_the_numbers(contest: Contest) -> None:
     near, far, leaky = (summarise(entry) for entry in contest.entries)
+    careful = verdict(Contest(contest.given, contest.entries[:2]))
     assert near.border_step is not None
     assert far.border_step is not None
     assert near.border_step < far.border_step
     assert (near.changed, leaky.changed) == (0, 4)
+    assert careful.startswith("**Verdict** from 2 cases with 2 fills of each.")
+    assert (
+        f"Borders are least visible with `near`: the mean border step is {near.border_step:.1f};" in careful
+    )
+    assert f"with `far` it is {far.border_step:.1f}, larger in 2 of 2 cases" in careful
     said = verdict(contest)
-    assert said.startswith("**Verdict** from 2 cases with 2 fills of each.")
-    assert f"Borders are least visible with `near`: the mean border step is {near.border_step:.1f};" in said
-    assert f"with `far` it is {far.border_step:.1f}, larger in 2 of 2 cases" in said
     assert f"`leaky` changed pixels in 4 fills of 4 (down to {leaky.psnr_outside:.1f} dB)" in said
     assert "prompt" not in said
     told = table(contest, "On paper.", failure="The power went out.")
