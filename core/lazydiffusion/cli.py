@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Training data.")
 app.add_typer(data, name="data")
+models = typer.Typer(invoke_without_command=True)
+app.add_typer(models, name="models")
 
 Model = Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="A model's name, a folder or a hub id.")]
 Device = Annotated[str, typer.Option(metavar="auto|cuda|cpu", help="Where the model runs.")]
@@ -186,12 +188,31 @@ def connect() -> None:
     command.connect_editors()
 
 
-@app.command()
-def models(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """List the models that --model can name."""
-    from lazydiffusion.commands import models as command
+@models.callback()
+def models_list(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """List the models that --model can name; or, with `pull`, download one."""
+    if context.invoked_subcommand is None:
+        from lazydiffusion.commands import models as command
 
-    command.run(as_json)
+        command.run(as_json)
+
+
+@models.command("pull")
+def models_pull(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|OWNER/REPO", help="A known name, flux2-klein, or any hub id.")
+    ],
+    revision: Annotated[
+        str | None, typer.Option(help="A commit, tag or branch of it; the main branch by default.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Download without asking.")] = False,
+) -> None:
+    """Download a model from the Hugging Face hub, after saying its licence and size. Run again, it resumes."""
+    from lazydiffusion.commands import models_pull as command
+
+    command.run(name, revision, yes)
 
 
 @app.command()

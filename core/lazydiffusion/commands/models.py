@@ -11,9 +11,14 @@ from rich.table import Table
 from lazydiffusion import checkpoints
 from lazydiffusion.errors import BadModel
 
+KNOWN = {"flux2-klein": "black-forest-labs/FLUX.2-klein-4B"}
+"""Names of models on the hub that `models pull` knows; each is kept in the user's folder under its name."""
+PINS: dict[str, str] = {}
+"""The commit of each known name that was looked at here. None was for flux2-klein: see models_pull.run."""
+
 
 def run(as_json: bool) -> None:
-    """Print name, size, state and folder of each."""
+    """Print name, size, state and folder of each, and of the known ones that are not downloaded."""
     rows: list[dict[str, Any]] = []
     for checkpoint in checkpoints.available():
         try:
@@ -30,6 +35,18 @@ def run(as_json: bool) -> None:
                 "folder": str(checkpoint.folder),
             }
         )
+    here = {row["name"] for row in rows}
+    rows += [
+        {
+            "name": name,
+            "bytes": 0,
+            "embedded": False,
+            "state": f"not downloaded: lazydiffusion models pull {name}",
+            "folder": str(checkpoints.user_folder() / name),
+        }
+        for name in KNOWN
+        if name not in here
+    ]
     if as_json:
         print(json.dumps(rows))
         return
@@ -37,7 +54,8 @@ def run(as_json: bool) -> None:
     for title in ("name", "size", "state", "folder"):
         table.add_column(title)
     for row in rows:
-        table.add_row(str(row["name"]), f"{row['bytes'] / 1e6:.0f} MB", str(row["state"]), str(row["folder"]))
+        size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else ""
+        table.add_row(str(row["name"]), size, str(row["state"]), str(row["folder"]))
     console = Console()
     console.print(table)
     console.print(
