@@ -137,6 +137,7 @@ class Plugin(Driven):
     def click_at(self, name: str, fx: float, fy: float, button: int = 1, times: int = 1) -> None:
         """Click in a widget, at fractions of its width and height."""
         deadline = time.monotonic() + PLACING
+        self.settle()  # what was shown a moment ago has its place only after the next redrawing
         while True:
             x, y = self.ask(POINT, name=name, fx=fx, fy=fy)
             self.gimp.screen.move(x, y)

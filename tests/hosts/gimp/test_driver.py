@@ -248,6 +248,7 @@ def test_a_click_that_would_miss_is_an_error(gimp: RealGimp, plugin: Plugin) -> 
     with pytest.raises(GimpFailed, match='"press" is not visible'):
         plugin.click("press")
     plugin.ask("find('press').show()")
+    plugin.wait_for("visible_part(find('press'), 9, 9)")  # GTK gives it its place with the next redrawing
     plugin.later("dialog = Gtk.Dialog(name='modal', modal=True); dialog.run(); dialog.destroy()")
     plugin.wait_until_shown("modal")
     with pytest.raises(GimpFailed, match='would do nothing: Dialog "modal" has the input'):
