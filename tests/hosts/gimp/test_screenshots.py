@@ -107,6 +107,7 @@ def test_screenshots(
     def look(plugin: Plugin, state: str, window: str = "lazyFill") -> None:
         gimp.screen.move(5, 995)
         time.sleep(0.5)
+        plugin.settle()
         assert plugin.ask(CUT_OFF, name=window) == [], state
         x, y, w, h = plugin.ask(PLACE, name=window)
         with Image.open(gimp.screenshot(tmp_path / f"{state}.png")) as picture:
@@ -124,10 +125,11 @@ def test_screenshots(
     plugin.key("alt+t")
     plugin.wait_for("not find('lazyVariations').get_mapped()")
     plugin.ask("find('lazyFill').resize(1, 1)")
-    set_numbers(plugin, steps=20)  # so that it is busy for long enough to be looked at
+    set_numbers(plugin, steps=150)  # so that it is busy for long enough to be looked at
     plugin.click("lazyGenerate")
     plugin.wait_for(f"{RESULTS} == 1 and find('lazyProgress').get_fraction() > 0.4", 180)
     look(plugin, "busy")
+    assert not plugin.ask(READY), "the edit ended before it was looked at"
     plugin.wait_for(f"{RESULTS} == 3 and {READY}", 180)
     plugin.key("alt+a")
     time.sleep(1)
