@@ -1,7 +1,9 @@
-"""Which device the models run on, and why."""
+"""Which device the models run on, and why; how fast it is."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,3 +45,29 @@ def choose_device(name: str = "auto") -> Choice:
             f"CUDA cannot be used: {reason}. Use --device cpu, or install a CUDA build of PyTorch."
         )
     return Choice(torch.device("cpu"), torch.float32, reason)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def best_seconds(run: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """The shortest time of several runs, after one to warm up."""
+    times = []
+    for _ in range(repeats + 1):
+        synchronise(device)
+        start = time.perf_counter()
+        run()
+        synchronise(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def matrix_product_rate(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
+    """FLOP/s of a large square matrix product on the device, measured: the ceiling of what a model can reach."""
+    side = 8192 if device.type == "cuda" else 1024
+    factor = torch.randn(side, side, device=device, dtype=dtype)
+    product = torch.empty_like(factor)
+    return 2 * side**3 / best_seconds(lambda: torch.matmul(factor, factor, out=product), device, repeats)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,21 +39,12 @@ from lazydiffusion.pipelines.flux2_reference import Laziness
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import Box, overview_size, region_to_send
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 CPU = choose_device("cpu")
 SIDE = 6
 OPTIONS = Flux2KleinOptions(window_tokens=SIDE, text_length=24)
 HOLE = Box(60, 50, 24, 16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are computed sooner than threads are woken, on busy cores above all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from diffusers import Flux2KleinInpaintPipeline
 from tests.tiny_flux2 import tiny_flux2
 from tests.tiny_sdxl import SIDE, tiny_sdxl
@@ -29,6 +27,7 @@ from lazydiffusion.service.shelf import Shelf
 from lazydiffusion.window import PATCH, Box, overview_size, region_to_send
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.integration,
     # diffusers' own: its schedulers make NumPy arrays of torch's tensors in a way that NumPy 2 does not like.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
@@ -36,15 +35,6 @@ pytestmark = [
 
 CPU = choose_device("cpu")
 HOLE = Box(60, 50, 24, 16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are computed sooner than threads are woken, on busy cores above all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from lazydiffusion.engines.names import LAZY, REGENERATE_CROP, REGENERATE_IMAGE
 from lazydiffusion.evaluation.costs import FIXED, HOW_TO_REGENERATE, count_costs, differences
 
 COMMITTED = Path(__file__).with_name("costs.json")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads that share busy cores wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.integration

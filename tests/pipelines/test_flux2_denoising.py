@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import hypothesis.strategies as st
@@ -32,17 +31,8 @@ from lazydiffusion.pipelines.flux2_klein import LazyFlux2KleinPipeline
 from lazydiffusion.pipelines.flux2_reference import Laziness, Placed, Velocity, allow_caching, read_reference
 from lazydiffusion.window import Box
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 META = torch.device("meta")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are computed sooner than threads are woken, on busy cores above all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

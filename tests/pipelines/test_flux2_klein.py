@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,18 +32,9 @@ from lazydiffusion.pipelines.flux2_klein import LazyFlux2KleinPipeline
 from lazydiffusion.pipelines.flux2_reference import Laziness
 from lazydiffusion.window import PATCH
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 MODES = [Laziness("cached"), Laziness("full"), Laziness("refreshed", refresh_every=3)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are computed sooner than threads are woken, on busy cores above all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +207,7 @@ def test_it_is_called_like_a_pipeline_of_diffusers(klein: LazyFlux2KleinPipeline
     assert made.images.shape == (2, 48, 64, 3)
     assert np.array_equal(made.images[0][mask == 0], np.asarray(image)[mask == 0])
     assert np.abs(made.fills[0][..., :3].astype(int) - made.fills[1][..., :3]).max() > 0
-    with pytest.raises(BadInput, match="Give the canvas"):
+    with pytest.raises(BadInput, match="There is no mask"):
         klein("a cat", image)
     with pytest.raises(BadInput, match='output type is "latent"'):
         klein("a cat", image, Image.fromarray(mask), output_type="latent")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from tests.small_flux2_edits import (
@@ -22,16 +20,7 @@ from lazydiffusion.pipelines import flux2_latents
 from lazydiffusion.pipelines.flux2_klein import LazyFlux2KleinPipeline
 from lazydiffusion.window import PATCH, Box
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are computed sooner than threads are woken, on busy cores above all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

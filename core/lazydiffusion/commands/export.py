@@ -6,39 +6,32 @@ import json
 from pathlib import Path
 
 from lazydiffusion import checkpoints
-from lazydiffusion.engines.names import LAZY, REGENERATE_CROP, REGENERATE_IMAGE
+from lazydiffusion.engines.names import LAZY, OF_PIPELINE, OWN
 from lazydiffusion.errors import BadInput, BadModel
-
-EXPORTED = (LAZY, REGENERATE_IMAGE, REGENERATE_CROP)
 
 
 def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZY) -> None:
     """Write `out` with both networks in bf16, the codec, the text encoder's name and hash, a scheduler, and hashes."""
-    if engine not in EXPORTED:
+    if engine not in OWN:
         raise BadInput(
-            f"No checkpoint can be made for the engine {engine!r}; it must be one of {', '.join(EXPORTED)}."
+            f"No checkpoint can be made for the engine {engine!r}; it must be one of {', '.join(OWN)}."
         )
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler
 
+    from lazydiffusion.engines.lazy import PIPELINES
     from lazydiffusion.models.codecs import PixelCodec
     from lazydiffusion.models.context_encoder import ContextEncoder
     from lazydiffusion.models.lazy_decoder import LazyDecoder
     from lazydiffusion.models.masked_patches import MaskedPatches
     from lazydiffusion.models.prompt_encoder import PromptEncoder
-    from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
-    from lazydiffusion.pipelines.regenerate import RegenerateCropPipeline, RegenerateImagePipeline
 
     for part in ("context_encoder", "decoder"):
         if not (weights / part / "config.json").is_file():
             raise BadModel(
                 f"{weights} holds no trained weights: {weights / part} is missing. Give a run's `ema` folder."
             )
-    kind = {
-        LAZY: LazyDiffusionPipeline,
-        REGENERATE_IMAGE: RegenerateImagePipeline,
-        REGENERATE_CROP: RegenerateCropPipeline,
-    }[engine]
+    [kind] = [kind for name, kind in PIPELINES.items() if OF_PIPELINE[name] == engine]
     encoder = ContextEncoder if engine == LAZY else MaskedPatches
     trained = json.loads((weights / "context_encoder" / "config.json").read_text(encoding="utf8"))
     if trained.get("_class_name") != encoder.__name__:

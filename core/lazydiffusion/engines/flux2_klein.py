@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import Qwen3ForCausalLM
 
-from lazydiffusion import blending, compose, geometry
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
+from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.stages import Clock, memory_errors, quiet
 from lazydiffusion.errors import BadModel
 from lazydiffusion.models import lazy_vae
@@ -23,13 +23,6 @@ from lazydiffusion.pipelines.flux2_klein import TEXT_LENGTH, WINDOW_TOKENS, Lazy
 from lazydiffusion.pipelines.flux2_reference import Laziness
 from lazydiffusion.window import PATCH
 
-PIPELINES = (
-    "Flux2KleinPipeline",
-    "Flux2KleinInpaintPipeline",
-    "Flux2KleinKVPipeline",
-    "LazyFlux2KleinPipeline",
-)
-"""What model_index.json may call such a model: all have the same components."""
 WORKING_BYTES = 4 * 2**30
 """Memory of the device that an edit needs beside the weights (estimated, not measured): keys and values of the
 reference, the VAE's features at 1024 x 1024 px."""
@@ -84,16 +77,13 @@ class Flux2KleinEngine:
         pipeline.swap = pipeline.swap or frugal
         with memory_errors():
             clock = Clock(report, pipeline.vae.device)
-            region = edit.canvas.region
-            mask = geometry.grow(edit.mask, settings.grow)
-            plan = pipeline.plan(edit.canvas, mask, self.options.window_tokens)
-            local_box = plan.fill_box.moved(-region.x, -region.y)
-            alpha = geometry.feather(mask, settings.feather)[local_box.slices()]
-            report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
+            choose_plan = partial(pipeline.plan, edit.canvas, window_tokens=self.options.window_tokens)
+            layout = Layout.of(edit, choose_plan, report)
+            plan = layout.plan
             clock.lap("plan")
             prepared = pipeline.prepare(
                 edit.canvas,
-                mask,
+                layout.mask,
                 settings.prompt,
                 plan=plan,
                 negative_prompt=settings.negative_prompt,
@@ -116,11 +106,9 @@ class Flux2KleinEngine:
                 seed = settings.seed + number
                 generator = torch.Generator().manual_seed(seed)
                 colours = pipeline.fill(prepared, generator, on_step, clock.lap)
-                if settings.blend:
-                    colours = blending.poisson(edit.canvas.pixels, colours, mask, local_box)
-                pixels = compose.with_alpha(colours, alpha)
+                fill = layout.finished(colours, seed)
                 clock.lap("compose")
-                yield Fill(pixels, plan.fill_box, seed)
+                yield fill
                 clock.restart()
 
 

@@ -18,9 +18,10 @@ from diffusers import AutoPipelineForInpainting, Flux2KleinInpaintPipeline
 from PIL import Image
 from safetensors import SafetensorError
 
-from lazydiffusion import blending, checkpoints, compose, geometry
+from lazydiffusion import checkpoints, compose, geometry
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Pixels, Progress, Report, Step
+from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.names import FLUX2_KLEIN, engine_of
 from lazydiffusion.engines.stages import Clock, memory_errors, quiet
 from lazydiffusion.errors import BadInput, BadModel
@@ -85,20 +86,19 @@ class InpaintEngine:
         self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
     ) -> Iterator[Fill]:
         """Make the fills. See engines.base.Engine. Raises BadInput for settings that the pipeline has not."""
-        settings, region = edit.settings, edit.canvas.region
+        settings, canvas = edit.settings, edit.canvas
         with memory_errors():
             clock = Clock(report, self.pipeline.device)
-            mask = geometry.grow(edit.mask, settings.grow)
-            plan = geometry.plan(
-                edit.canvas.size, mask,
-                region=region, window_tokens=self.window_tokens, framing=self.framing,
+            choose_plan = partial(
+                geometry.plan, canvas.size,
+                region=canvas.region, window_tokens=self.window_tokens, framing=self.framing,
             )  # fmt: skip
-            local_box = plan.fill_box.moved(-region.x, -region.y)
-            alpha = geometry.feather(mask, settings.feather)[local_box.slices()]
-            report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
+            layout = Layout.of(edit, choose_plan, report)
+            plan = layout.plan
             given = self._arguments(settings, edit.sketch is not None)
             picture = _window(edit, plan)
-            hole = compose.touched(mask > 0, plan.working_size, plan.window.moved(-region.x, -region.y))
+            local_window = plan.window.moved(-canvas.region.x, -canvas.region.y)
+            hole = compose.touched(layout.mask > 0, plan.working_size, local_window)
             if frugal and hasattr(self.pipeline, "enable_vae_tiling"):
                 self.pipeline.enable_vae_tiling()
             clock.lap("plan")
@@ -126,11 +126,9 @@ class InpaintEngine:
                 )
                 clock.lap("denoise")
                 colours = compose.from_window(2 * np.asarray(made.images[0], np.float32) - 1, plan)
-                if settings.blend:
-                    colours = blending.poisson(edit.canvas.pixels, colours, mask, local_box)
-                pixels = compose.with_alpha(colours, alpha)
+                fill = layout.finished(colours, seed)
                 clock.lap("compose")
-                yield Fill(pixels, plan.fill_box, seed)
+                yield fill
                 clock.restart()
 
     def _arguments(self, settings: EditSettings, sketched: bool) -> dict[str, Any]:

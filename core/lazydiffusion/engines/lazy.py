@@ -10,9 +10,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lazydiffusion import blending, checkpoints, compose, geometry
+from lazydiffusion import checkpoints
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
+from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.names import pipeline_class
 from lazydiffusion.engines.stages import Clock, memory_errors, quiet
 from lazydiffusion.errors import BadModel
@@ -48,16 +49,12 @@ class LazyEngine:
         settings, pipeline = edit.settings, self.pipeline
         with memory_errors():
             clock = Clock(report, pipeline.device)
-            region = edit.canvas.region
-            mask = geometry.grow(edit.mask, settings.grow)
-            plan = pipeline.plan(edit.canvas, mask)
-            local_box = plan.fill_box.moved(-region.x, -region.y)
-            alpha = geometry.feather(mask, settings.feather)[local_box.slices()]
-            report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
+            layout = Layout.of(edit, partial(pipeline.plan, edit.canvas), report)
+            plan = layout.plan
             clock.lap("plan")
             prepared = pipeline.prepare(
                 edit.canvas,
-                mask,
+                layout.mask,
                 settings.prompt,
                 plan=plan,
                 negative_prompt=settings.negative_prompt,
@@ -79,11 +76,9 @@ class LazyEngine:
                 generator = torch.Generator().manual_seed(seed)
                 colours = pipeline.fill(prepared, generator, on_step, frugal)
                 clock.lap("denoise")
-                if settings.blend:
-                    colours = blending.poisson(edit.canvas.pixels, colours, mask, local_box)
-                pixels = compose.with_alpha(colours, alpha)
+                fill = layout.finished(colours, seed)
                 clock.lap("compose")
-                yield Fill(pixels, plan.fill_box, seed)
+                yield fill
                 clock.restart()
 
 

@@ -13,13 +13,15 @@ AUTO = "auto"
 """The engine that the model is for."""
 LAZY, REGENERATE_IMAGE, REGENERATE_CROP = "lazy", "regenerate-image", "regenerate-crop"
 FLUX2_KLEIN, DIFFUSERS = "flux2-klein", "diffusers"
+OWN = (LAZY, REGENERATE_IMAGE, REGENERATE_CROP)
+"""Those whose models are trained here."""
 ENGINES = (LAZY, FLUX2_KLEIN, REGENERATE_IMAGE, REGENERATE_CROP, DIFFUSERS)
 
 OF_PIPELINE = {
     "LazyDiffusionPipeline": LAZY,
     "RegenerateImagePipeline": REGENERATE_IMAGE,
     "RegenerateCropPipeline": REGENERATE_CROP,
-    # All of them have the same components, so that weights of any will do (engines.flux2_klein.PIPELINES).
+    # All of them have the same components, so that weights of any will do.
     "Flux2KleinPipeline": FLUX2_KLEIN,
     "Flux2KleinInpaintPipeline": FLUX2_KLEIN,
     "Flux2KleinKVPipeline": FLUX2_KLEIN,

@@ -10,6 +10,7 @@ import diffusers
 import torch
 import transformers
 
+from lazydiffusion.devices import synchronise
 from lazydiffusion.engines.base import Report
 from lazydiffusion.errors import OutOfMemory
 
@@ -35,8 +36,7 @@ class Clock:
 
     def lap(self, stage: str) -> None:
         """End the lap: what it took is the stage's."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronise(self.device)
         now = time.perf_counter()
         self.report.ms[stage] = self.report.ms.get(stage, 0.0) + 1000 * (now - self.last)
         self.last = now

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lazydiffusion.errors import BadInput, CannotWrite
+from lazydiffusion.evaluation import markdown
 
 BEGIN, END = "<!-- figures: lazydiffusion sweep --card -->", "<!-- end of figures -->"
 """What stands around the figures in a card."""
@@ -40,7 +41,7 @@ def figures(report: dict[str, Any]) -> str:
             width=120,
         ),
         "",
-        *_table(
+        *markdown.table(
             ("border", "real picture", "fill"),
             [
                 ("all scenes", _seam(report["seam_real"]), _seam(report["seam_fill"])),
@@ -54,7 +55,7 @@ def figures(report: dict[str, Any]) -> str:
         "",
         f"Steps, at guidance {report['default_guidance']:g}:",
         "",
-        *_table(
+        *markdown.table(
             (
                 "steps",
                 "distance to 100 steps",
@@ -76,7 +77,7 @@ def figures(report: dict[str, Any]) -> str:
         "",
         f"Guidance, at {report['default_steps']} steps:",
         "",
-        *_table(
+        *markdown.table(
             ("guidance", "distance to the real picture", "border step (shift)"),
             [
                 (f"{row['guidance']:g}", f"{row['distance_to_truth']:.1f}", _seam(row["seam"]))
@@ -89,7 +90,3 @@ def figures(report: dict[str, Any]) -> str:
 
 def _seam(values: dict[str, float]) -> str:
     return f"{values['step']:.1f} ({values['shift']:.1f})"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *rows)]

@@ -17,6 +17,7 @@ from torch import Tensor
 from lazydiffusion import compose
 from lazydiffusion.errors import CannotWrite
 from lazydiffusion.evaluation import comparison as names
+from lazydiffusion.evaluation import markdown
 from lazydiffusion.evaluation.cases import Cases
 from lazydiffusion.evaluation.comparison import Comparison
 from lazydiffusion.evaluation.intervals import Estimate
@@ -73,7 +74,7 @@ def table(comparison: Comparison, scenes: int, about: Mapping[str, Any]) -> str:
         f"{scenes} scenes of sprites that were never trained on; in brackets 95 % intervals over the scenes.",
         *[f"{key}: {value}." for key, value in about.get("judges", {}).items()],
         "",
-        *_rows(
+        *markdown.table(
             ["", *[title for _, title, _ in shown], "ms per fill"],
             [
                 [
@@ -92,7 +93,7 @@ def table(comparison: Comparison, scenes: int, about: Mapping[str, Any]) -> str:
             "",
             f"{first} less the others, over the same scenes; an interval without 0 tells the two apart:",
             "",
-            *_rows(
+            *markdown.table(
                 ["", *[title for _, title, _ in told]],
                 [
                     [name, *[_cell(found.get(figure), form, signed=True) for figure, _, form in told]]
@@ -107,7 +108,7 @@ def table(comparison: Comparison, scenes: int, about: Mapping[str, Any]) -> str:
             "of 255; the edge recall the share of the drawn outline that has an edge of the fill beside it; the edge "
             "precision the share of the fill's edges that have a drawn line beside them.",
             "",
-            *_rows(
+            *markdown.table(
                 ["", "", "with a sketch", "without", "difference", "real picture"],
                 [
                     [name, measure, *[_cell(found[key], _sketch_form(measure), signed=key == "difference")
@@ -151,10 +152,6 @@ def _cell(estimate: Estimate | None, form: Callable[[float], str], signed: bool 
 
 def _sketch_form(measure: str) -> Callable[[float], str]:
     return (lambda v: f"{v:.1f}") if measure == "colour error" else (lambda v: f"{100 * v:.0f} %")
-
-
-def _rows(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from lazydiffusion.evaluation import markdown
 from lazydiffusion.evaluation.contest import Contest, Entry
 
 ALIKE = 1.05
@@ -216,5 +217,4 @@ def _code(name: str) -> str:
 def _rows(rows: Sequence[dict[str, str]]) -> list[str]:
     """A table; a column that is empty in all rows is left out."""
     columns = list(dict.fromkeys(name for row in rows for name, value in row.items() if value))
-    cells = [columns, ["---"] * len(columns), *[[row.get(name) or "—" for name in columns] for row in rows]]
-    return [f"| {' | '.join(line)} |" for line in cells]
+    return markdown.table(columns, [[row.get(name) or "—" for name in columns] for row in rows])

@@ -21,6 +21,13 @@ from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import EditPlan, plan
 from lazydiffusion.models.patches import gather, scatter
 from lazydiffusion.pipelines import flux2_latents
+from lazydiffusion.pipelines.arguments import (
+    canvas_array,
+    check_edit,
+    check_output_type,
+    mask_array,
+    sketch_array,
+)
 from lazydiffusion.pipelines.flux2_denoising import PreparedKleinEdit, denoise, noisy_tokens
 from lazydiffusion.pipelines.flux2_latents import Surroundings
 from lazydiffusion.pipelines.flux2_reference import (
@@ -104,16 +111,11 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
 
         `laziness`: how much of the window takes part in a step. Raises BadInput.
         """
-        if image is None or mask_image is None:
-            raise BadInput("Give the canvas as `image`, and `mask_image`: above 0 where to generate.")
-        if output_type not in ("pil", "np"):
-            raise BadInput(f'The output type is "{output_type}"; it must be "pil" or "np".')
-        mask = _array(mask_image, "L")
-        mask = np.clip(mask.astype(np.float32) / (255 if mask.dtype == np.uint8 else 1), 0, 1)
-        canvas = Canvas.of(_array(image, "RGB"))
+        check_output_type(output_type)
+        canvas, mask = Canvas.of(canvas_array(image)), mask_array(mask_image)
         edit = self.prepare(
             canvas, mask, prompt, negative_prompt=negative_prompt, strength=strength, steps=num_inference_steps,
-            sketch=None if sketch_image is None else _array(sketch_image, "RGBA"), guidance=guidance_scale,
+            sketch=sketch_array(sketch_image), guidance=guidance_scale,
             max_sequence_length=max_sequence_length, laziness=laziness,
         )  # fmt: skip
 
@@ -166,9 +168,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         prompt that a distilled model cannot use.
         """
         laziness, plan = laziness or Laziness(), plan or self.plan(canvas, mask)
-        _check_sizes(canvas, mask, sketch)
-        if not 0 < strength <= 1:
-            raise BadInput(f"The strength is {strength:g}; it must be above 0 and at most 1.")
+        check_edit(canvas, mask, sketch, strength)
         distilled = bool(self.config.is_distilled)
         if distilled and (negative_prompt or (guidance or 1) > 1):
             raise BadInput(
@@ -293,22 +293,9 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         return window.transpose(1, 2).reshape(grid.shape)
 
 
-def _check_sizes(canvas: Canvas, mask: npt.NDArray[Any], sketch: npt.NDArray[Any] | None) -> None:
-    for name, picture in (("mask", mask), ("sketch", sketch)):
-        if picture is not None and picture.shape[:2] != canvas.pixels.shape[:2]:
-            raise BadInput(
-                f"The {name} is {picture.shape[1]} x {picture.shape[0]} px but the canvas is {canvas.region.w} x "
-                f"{canvas.region.h} px; they must be the same size."
-            )
-
-
 def _tell(on_stage: Stage | None, stage: str) -> None:
     if on_stage is not None:
         on_stage(stage)
-
-
-def _array(picture: Any, mode: str) -> npt.NDArray[Any]:
-    return np.asarray(picture.convert(mode) if isinstance(picture, Image.Image) else picture)
 
 
 def _pixels(window: Tensor) -> npt.NDArray[np.float32]:

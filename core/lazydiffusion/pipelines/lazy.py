@@ -17,7 +17,7 @@ from torch import Tensor
 from lazydiffusion import compose
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput
-from lazydiffusion.geometry import EditPlan, plan
+from lazydiffusion.geometry import EditPlan, Framing, plan
 from lazydiffusion.models import flow
 from lazydiffusion.models.codecs import Encoded, PixelCodec
 from lazydiffusion.models.context_encoder import ContextEncoder
@@ -27,9 +27,16 @@ from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.models.prompt_encoder import PromptEncoder
+from lazydiffusion.pipelines.arguments import (
+    canvas_array,
+    check_edit,
+    check_output_type,
+    mask_array,
+    sketch_array,
+)
 from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
 from lazydiffusion.pipelines.sampling import Callback, Guidance, Known, denoise
-from lazydiffusion.window import PATCH, Box
+from lazydiffusion.window import PATCH, Box, choose_window
 
 DRAWN_SHARE = 0.25
 """A working px counts as drawn when at least this share of it is (thin lines survive a small scale)."""
@@ -72,6 +79,8 @@ class LazyDiffusionPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "prompt_encoder->context_encoder->decoder->codec"
     _callback_tensor_inputs: ClassVar[list[str]] = ["tokens"]
+    framing: Framing = staticmethod(choose_window)
+    """How the window is chosen."""
 
     def __init__(
         self,
@@ -139,14 +148,13 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         `generator`: one for all fills in turn, or one each. `output_type`: "pil" or "np" ((N, H, W, 3) uint8).
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        canvas, mask = Canvas.of(_canvas_array(image)), _mask_array(mask_image)
+        canvas, mask = Canvas.of(canvas_array(image)), mask_array(mask_image)
         count = len(prompts) * num_images_per_prompt
         if isinstance(generator, list) and len(generator) != count:
             raise BadInput(
                 f"{len(generator)} generators were given for {count} fills; give one, or one for each."
             )
-        if output_type not in ("pil", "np"):
-            raise BadInput(f'The output type is "{output_type}"; it must be "pil" or "np".')
+        check_output_type(output_type)
 
         def on_step(step: int, timestep: Tensor, tokens: Tensor, clean: Tensor) -> Tensor | None:
             if callback_on_step_end is None:
@@ -162,7 +170,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             for words in prompts:
                 edit = self.prepare(
                     canvas, mask, words,
-                    plan=plan_, negative_prompt=negative_prompt, sketch=_sketch_array(sketch_image), strength=strength,
+                    plan=plan_, negative_prompt=negative_prompt, sketch=sketch_array(sketch_image), strength=strength,
                     steps=num_inference_steps, guidance=guidance_scale, context_from=edit,
                 )  # fmt: skip
                 for _ in range(num_images_per_prompt):
@@ -187,6 +195,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             region=None if canvas.whole else canvas.region,
             window_tokens=config.window_tokens,
             overview_tokens=config.overview_tokens,
+            framing=self.framing,
         )
 
     @torch.no_grad()
@@ -209,18 +218,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         `context_from`: an edit of the same canvas and mask whose context is reused (only the prompt differs).
         """
         plan = plan or self.plan(canvas, mask)
-        if mask.shape != canvas.pixels.shape[:2]:
-            raise BadInput(
-                f"The mask is {mask.shape[1]} x {mask.shape[0]} px but the canvas is {canvas.region.w} x "
-                f"{canvas.region.h} px; they must be the same size."
-            )
-        if sketch is not None and sketch.shape[:2] != mask.shape:
-            raise BadInput(
-                f"The sketch is {sketch.shape[1]} x {sketch.shape[0]} px but the canvas is {mask.shape[1]} x "
-                f"{mask.shape[0]} px; they must be the same size."
-            )
-        if not 0 < strength <= 1:
-            raise BadInput(f"The strength is {strength:g}; it must be above 0 and at most 1.")
+        check_edit(canvas, mask, sketch, strength)
         steps = steps or self.config.default_steps
         scale = self.config.default_guidance if guidance is None else guidance
         indices = torch.from_numpy(plan.indices)[None].to(self.device)
@@ -394,35 +392,3 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         if self._graphed is None or self._graphed.decoder is not self.decoder:
             self._graphed = GraphedDecoder(self.decoder)
         return self._graphed
-
-
-def _canvas_array(image: Any) -> npt.NDArray[np.uint8]:
-    if image is None:
-        raise BadInput("There is no image: give the canvas as `image`.")
-    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise BadInput(
-            f"The image is an array of {array.dtype} {array.shape}; it must be uint8 (height, width, 3)."
-        )
-    return array
-
-
-def _mask_array(mask: Any) -> npt.NDArray[np.float32]:
-    if mask is None:
-        raise BadInput("There is no mask: give `mask_image`, above 0 where the picture should be generated.")
-    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
-    if array.ndim != 2:
-        raise BadInput(f"The mask is an array of shape {array.shape}; it must be (height, width).")
-    scale = 255 if array.dtype == np.uint8 else 1
-    return np.clip(array.astype(np.float32) / scale, 0, 1)
-
-
-def _sketch_array(sketch: Any) -> npt.NDArray[np.uint8] | None:
-    if sketch is None:
-        return None
-    array = np.asarray(sketch.convert("RGBA") if isinstance(sketch, Image.Image) else sketch)
-    if array.ndim != 3 or array.shape[2] != 4 or array.dtype != np.uint8:
-        raise BadInput(
-            f"The sketch is an array of {array.dtype} {array.shape}; it must be uint8 (height, width, 4)."
-        )
-    return array

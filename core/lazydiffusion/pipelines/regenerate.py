@@ -10,10 +10,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from lazydiffusion.canvas import Canvas
-from lazydiffusion.geometry import EditPlan, Framing, plan
+from lazydiffusion.geometry import EditPlan, Framing
 from lazydiffusion.models.codecs import Encoded
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
-from lazydiffusion.window import choose_crop, choose_window
+from lazydiffusion.window import choose_crop
 
 
 class RegenerateImagePipeline(LazyDiffusionPipeline):
@@ -23,19 +23,9 @@ class RegenerateImagePipeline(LazyDiffusionPipeline):
     window patch by patch (MaskedPatches, in the context encoder's place) and nothing of the canvas beyond it.
     """
 
-    framing: Framing = staticmethod(choose_window)
-
     def plan(self, canvas: Canvas, mask: npt.NDArray[np.floating]) -> EditPlan:
         """As the lazy pipeline's, with all of the window's tokens for the decoder, in their own order."""
-        config = self.context_encoder.config
-        chosen = plan(
-            canvas.size,
-            mask,
-            region=None if canvas.whole else canvas.region,
-            window_tokens=config.window_tokens,
-            overview_tokens=config.overview_tokens,
-            framing=self.framing,
-        )
+        chosen = super().plan(canvas, mask)
         return replace(chosen, indices=np.arange(chosen.hidden.size, dtype=np.int64))
 
     def _read_canvas(

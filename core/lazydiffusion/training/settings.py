@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lazydiffusion.engines.names import LAZY, REGENERATE_CROP, REGENERATE_IMAGE
+from lazydiffusion.engines.names import LAZY, OWN
 from lazydiffusion.errors import BadInput
 from lazydiffusion.toml_file import read_toml
 from lazydiffusion.training.objective import Objective
@@ -71,10 +71,6 @@ class Output:
     sample_guidance: float = 2.5
 
 
-TRAINABLE = (LAZY, REGENERATE_IMAGE, REGENERATE_CROP)
-"""Engines whose models can be trained."""
-
-
 @dataclass(frozen=True)
 class Settings:
     """One training run."""
@@ -135,9 +131,9 @@ def load_settings(path: Path) -> Settings:
 
 def check_engine(engine: str) -> None:
     """Raises BadInput for an engine that no model can be trained for."""
-    if engine not in TRAINABLE:
+    if engine not in OWN:
         raise BadInput(
-            f"No model can be trained for the engine {engine!r}; it must be one of {', '.join(TRAINABLE)}."
+            f"No model can be trained for the engine {engine!r}; it must be one of {', '.join(OWN)}."
         )
 
 

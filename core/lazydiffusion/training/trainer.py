@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lazydiffusion.devices import matrix_product_rate
 from lazydiffusion.engines.names import LAZY
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.models.context_encoder import ContextEncoder
@@ -109,7 +110,7 @@ class Trainer:
         if resume:
             self._resume()
         self.flops_per_scene: dict[int, float] = {}
-        self.ceiling = matrix_product_rate(device)
+        self.ceiling = matrix_product_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
     def run(self) -> Path:
         """Train to the end; gives the folder of the averaged weights."""
@@ -328,20 +329,3 @@ def load_weights(model: LazyObjective, folder: Path) -> None:
             part.load_state_dict(load_file(file))
         except RuntimeError as error:
             raise BadModel(f"{file} does not fit the configured {name}: {error}") from error
-
-
-def matrix_product_rate(device: torch.device, side: int = 0, repeats: int = 5) -> float:
-    """FLOP/s of a large matrix product on this device, measured: the ceiling that utilisation is relative to."""
-    on_cuda = device.type == "cuda"
-    side = side or (8192 if on_cuda else 1024)
-    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if on_cuda else torch.float32)
-    best = float("inf")
-    for _ in range(repeats):
-        if on_cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        a @ a
-        if on_cuda:
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * side**3 / best

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
-import torch
-
 from lazydiffusion import compose
+from lazydiffusion.devices import synchronise
 from lazydiffusion.engines.base import Edit, Report
 from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
@@ -97,12 +96,6 @@ def run_edit(engine: LazyEngine, edit: Edit, report: Report | None = None) -> fl
         pass
     synchronise(device)
     return 1000 * (time.perf_counter() - start)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for a GPU; a CPU is never ahead."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _within(around: Around, part: str, call: Callable[..., Any]) -> Callable[..., Any]:

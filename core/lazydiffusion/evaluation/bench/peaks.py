@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from lazydiffusion.evaluation.bench.parts import synchronise
+from lazydiffusion.devices import best_seconds, matrix_product_rate
 
 PROCESS = Path("/proc/self")
 RESET_PEAK = "5"
@@ -39,14 +38,10 @@ class Peak:
 def device_rates(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> Rates:
     """Measure the ceilings: seconds on a CPU, milliseconds on a GPU."""
     on_cuda = device.type == "cuda"
-    side = 8192 if on_cuda else 1024
-    factor = torch.randn(side, side, device=device, dtype=dtype)
-    product = torch.empty_like(factor)
     source = torch.ones(2**30 if on_cuda else 2**27, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    multiplying = _best_seconds(lambda: torch.matmul(factor, factor, out=product), device, repeats)
-    copying = _best_seconds(lambda: target.copy_(source), device, repeats)
-    return Rates(flops=2 * side**3 / multiplying, bytes=2 * source.numel() / copying)
+    copying = best_seconds(lambda: target.copy_(source), device, repeats)
+    return Rates(flops=matrix_product_rate(device, dtype, repeats), bytes=2 * source.numel() / copying)
 
 
 @contextmanager
@@ -93,14 +88,3 @@ def _give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _best_seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 1):  # the first one warms up
-        synchronise(device)
-        start = time.perf_counter()
-        run()
-        synchronise(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
