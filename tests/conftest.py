@@ -11,6 +11,9 @@ import pytest
 
 # Before any test imports a hub client: a test that needs a download shall fail, not wait.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Before torch is imported, and for the cores that tests start: its threads would wait for each other spinning, which on
+# cores that others use too makes an edit several times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Two busy cores say nothing about an example's time; in CI a failure must show again when it is run again.
 # Without the last phase, which lists the lines that only failing examples ran: pages of NumPy's and torch's own.
