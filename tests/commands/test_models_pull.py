@@ -442,9 +442,10 @@ def test_a_name_that_cannot_be_pulled_is_refused(remote: Hub, models: Path, name
 
 
 def started(remote: Hub, stdin: int, *options: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, as a shell starts it."""
+    """The command in a process of its own, as a shell starts it: deaf to Ctrl+C only if the shell were, as with nohup."""
     return subprocess.Popen(
         [sys.executable, "-m", "lazydiffusion", "models", "pull", "flux2-klein", *options],
         env={**os.environ, "HF_ENDPOINT": remote.url, "HF_HUB_OFFLINE": "0"},
         stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

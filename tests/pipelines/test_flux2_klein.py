@@ -86,7 +86,7 @@ def test_guidance_is_that_of_diffusers() -> None:
     )  # fmt: skip
     unguided, _ = steps_of(klein, prepared(klein, EVERYTHING, laziness=Laziness("full"), guidance=1.0))
     for found, wanted in zip(steps, expected, strict=True):
-        assert_equal(found, wanted)
+        assert_equal(found, wanted, amplified=5)  # 3 of the prompted output, 2 of the other
     assert (steps[0] - unguided[0]).abs().max() > 0.01
 
 
