@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pty
-import re
 import shutil
 import signal
 import subprocess
@@ -14,14 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from tests.loopback_hub import REPO, Hub
 from tests.tiny_flux2 import tiny_flux2
 from typer.testing import CliRunner, Result
 
@@ -32,97 +29,8 @@ from lazydiffusion.engines.names import FLUX2_KLEIN, engine_of
 
 pytestmark = pytest.mark.integration
 
-REPO = models_command.KNOWN["flux2-klein"]
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 CHUNK = hub.CHUNK  # of a process of its own; in this one it is smaller, as the files are
-
-
-class Hub(ThreadingHTTPServer):
-    """What huggingface_hub is told by the real one of models: a commit with its files, and these in ranges.
-
-    `files`: of the only repository, by path; those of weights are in LFS, behind a redirect, as on the real hub.
-    """
-
-    def __init__(self, files: dict[str, bytes]):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.files = files
-        self.commit = "a" * 40
-        self.asked: list[tuple[str, str | None]] = []  # path of a file, Range
-        self.cut: dict[str, list[int]] = {}  # bytes after which the next answers with a file end
-        self.ranged = True  # heeds Range
-        self.stall = False  # instead of ending there
-        self.wrong: dict[str, bytes] = {}  # what is sent of a file instead
-        self.error: tuple[int, str] | None = None  # status and X-Error-Code of every answer
-
-    def ranges(self, path: str) -> list[str | None]:
-        """The Range of each request for a file, None for all of it."""
-        return [asked for name, asked in self.asked if name == path]
-
-    def fetched(self) -> set[str]:
-        return {name for name, _ in self.asked}
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is part of these tests."""
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        if self.server.error:
-            status, code = self.server.error
-            self.send(b"", status, {"X-Error-Code": code})
-        elif found := re.fullmatch(rf"/api/models/{REPO}(?:/revision/(.+))?", path):
-            if found[1] in (None, "main", self.server.commit):
-                self.send(json.dumps(self.info()).encode())
-            else:
-                self.send(b"", 404, {"X-Error-Code": "RevisionNotFound"})
-        elif path.startswith(prefix := f"/{REPO}/resolve/{self.server.commit}/"):
-            name = path.removeprefix(prefix)
-            if name.endswith(".safetensors"):
-                self.send(b"", 302, {"Location": f"/lfs/{name}"})
-            else:
-                self.send_file(name)
-        elif path.startswith("/lfs/"):
-            self.send_file(path.removeprefix("/lfs/"))
-        else:
-            self.send(b"", 404, {"X-Error-Code": "RepoNotFound"})
-
-    def info(self) -> dict[str, Any]:
-        siblings = []
-        for name, content in self.server.files.items():
-            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            sibling: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob}
-            if name.endswith(".safetensors"):
-                sha256 = hashlib.sha256(content).hexdigest()
-                sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 130}
-            siblings.append(sibling)
-        sha = self.server.commit
-        return {"id": REPO, "sha": sha, "cardData": {"license": "apache-2.0"}, "siblings": siblings}
-
-    def send_file(self, name: str) -> None:
-        asked = self.headers.get("Range")
-        self.server.asked.append((name, asked))
-        content = self.server.wrong.get(name, self.server.files[name])
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.ranged else 0
-        cuts = self.server.cut.get(name)
-        self.send(content[start:], 206 if start else 200, {}, cuts.pop(0) if cuts else None)
-
-    def send(
-        self, body: bytes, status: int = 200, headers: dict[str, str] | None = None, cut: int | None = None
-    ) -> None:
-        self.send_response(status)
-        for title, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
-            self.send_header(title, value)
-        self.end_headers()
-        self.wfile.write(body[:cut])
-        while cut is not None and self.server.stall:
-            time.sleep(0.01)
-
-    def log_message(self, *args: Any) -> None:
-        """Nothing on stderr."""
 
 
 @pytest.fixture(scope="module")
@@ -261,8 +169,10 @@ def test_ctrl_c_keeps_what_came_and_says_so(remote: Hub, models: Path) -> None:
     remote.stall = True
     process = started(remote, subprocess.DEVNULL, "--yes")
     unfinished = models / "flux2-klein.partial" / remote.commit / (WEIGHTS + hub.UNFINISHED)
+    deadline = time.monotonic() + 60
     while not unfinished.is_file() or unfinished.stat().st_size < 2 * CHUNK:
         assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -442,7 +352,7 @@ def test_a_name_that_cannot_be_pulled_is_refused(remote: Hub, models: Path, name
 
 
 def started(remote: Hub, stdin: int, *options: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, as a shell starts it: deaf to Ctrl+C only if the shell were, as with nohup."""
+    """The command in a process of its own, as a shell starts it: not deaf to Ctrl+C, even if these tests are."""
     return subprocess.Popen(
         [sys.executable, "-m", "lazydiffusion", "models", "pull", "flux2-klein", *options],
         env={**os.environ, "HF_ENDPOINT": remote.url, "HF_HUB_OFFLINE": "0"},
