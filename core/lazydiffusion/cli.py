@@ -353,24 +353,42 @@ def bench(
     config: Annotated[
         str,
         typer.Option(
-            help="clipart or another lazy checkpoint, or paper: the published size with random weights."
+            help="clipart or another lazy checkpoint, or with random weights of the published size: paper, "
+            "flux2-klein-4b."
         ),
     ] = "clipart",
-    masks: Annotated[str, typer.Option(help="Masks in shares of the window.")] = "0.01,0.05,0.1,0.25,0.5,1.0",
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            help="Masks in shares of the window: 0.01,0.05,0.1,0.25,0.5,1.0, for klein without 1.0."
+        ),
+    ] = None,
     canvas: Annotated[
-        str, typer.Option(metavar="PX,...", help="Sides of square canvases; may be empty.")
-    ] = "1024,2048,4096,8192",
-    steps: Annotated[str, typer.Option(help="Numbers of denoising steps.")] = "4,20,50",
+        str | None,
+        typer.Option(
+            metavar="PX,...",
+            help="Sides of square canvases, 1024,2048,4096,8192; may be empty. None for klein.",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Numbers of denoising steps: 4,20,50, for klein 4.")
+    ] = None,
     engines: Annotated[
-        str, typer.Option(help="What is compared; leave out what takes too long.")
-    ] = "lazy,regenerate-image,regenerate-crop",
+        str | None,
+        typer.Option(
+            help="What is compared; leave out what takes too long: lazy,regenerate-image,regenerate-crop, for klein "
+            "cached,refreshed,full,diffusers,diffusers-crop, of which the first is timed at every mask."
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Timed runs of each case; medians and quartiles count.")] = 5,
     device: Device = "auto",
 ) -> None:
     """Measure time, memory and operations of the engines, side by side in one run."""
     from lazydiffusion.commands import bench as command
 
-    options = command.Options(config, masks, canvas, steps, engines, repeats, device)
+    options = command.Options.of(
+        config, repeats, device, masks=masks, canvas=canvas, steps=steps, engines=engines
+    )
     command.run(options, out)
 
 

@@ -49,9 +49,11 @@ def view(canvas: Canvas, mask: npt.NDArray[np.floating], box: Box, size: tuple[i
 
 def _resampled(pixels: Pixels, hidden: Bools, past: tuple[int, int], size: tuple[int, int]) -> View:
     """A view of pixels (h, w, 3), their last column and row repeated `past` = (columns, rows) times."""
-    padding = ((0, past[1]), (0, past[0]))
-    crop = np.pad(pixels, (*padding, (0, 0)), mode="edge")
-    hidden = np.pad(hidden, padding, mode="edge")
+    crop = pixels
+    if any(past):  # np.pad copies even where it adds nothing: half a second for a large canvas
+        padding = ((0, past[1]), (0, past[0]))
+        crop = np.pad(pixels, (*padding, (0, 0)), mode="edge")
+        hidden = np.pad(hidden, padding, mode="edge")
     height, width = hidden.shape
     hole = touched(hidden, size)
     if (width, height) == size:
@@ -82,7 +84,9 @@ def _completed(canvas: Canvas, mask: npt.NDArray[np.floating], box: Box, size: t
     pixels[there], visible[there] = canvas.pixels[here], mask[here] <= 0
 
     def mean(values: Floats) -> Floats:
-        return np.asarray(values.reshape(size[1], per_y, size[0], per_x, -1).mean(axis=(1, 3)))
+        # One axis after the other, rows first: several times as fast as both at once.
+        rows = values.reshape(size[1], per_y, -1).mean(axis=1)
+        return np.asarray(rows.reshape(size[1], size[0], per_x, -1).mean(axis=2))
 
     weight = mean(visible)
     colour = mean(_signed(pixels) * visible[..., None]) / np.maximum(weight, 1e-6)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lazydiffusion.training import masks
-from lazydiffusion.training.masks import COARSE, FURTHEST, KINDS, random_holes
+from lazydiffusion.training.masks import COARSE, FURTHEST, KINDS, random_holes, random_kinds
 
 pytestmark = pytest.mark.unit
 SIDE = 64
@@ -101,3 +101,14 @@ def test_an_object_at_the_windows_border_gets_a_hole_there(monkeypatch: pytest.M
         hole = holes(alpha, kind, monkeypatch)
         assert hole.any(2).any(1).all(), kind
         assert not hole[:, SIDE // 2 + 8 :].any()
+
+
+def test_random_kinds_come_as_often_as_their_weights_say() -> None:
+    kinds = random_kinds(40_000, (4, 1, 3, 2), torch.device("cpu"), torch.Generator().manual_seed(0))
+    shares = torch.bincount(kinds, minlength=4) / len(kinds)
+    assert torch.allclose(shares, torch.tensor([0.4, 0.1, 0.3, 0.2]), atol=0.01)
+
+
+def test_a_kind_without_weight_never_comes() -> None:
+    kinds = random_kinds(1000, (0, 1, 0, 1, 0), torch.device("cpu"), torch.Generator().manual_seed(0))
+    assert set(kinds.tolist()) == {1, 3}

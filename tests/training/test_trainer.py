@@ -250,7 +250,7 @@ def test_a_baseline_is_trained_on_every_token_and_becomes_a_checkpoint(
     assert wanted.output.folder == str(tmp_path / "run") + f"-{engine}"
     trainer, reports = train(wanted)
     assert len(reports) == 2
-    assert isinstance(trainer.average.module.encoder, MaskedPatches)
+    assert isinstance(trainer.average.encoder, MaskedPatches)
     folder = Path(wanted.output.folder)
     assert json.loads((folder / "ema" / "context_encoder" / "config.json").read_text())["window_tokens"] == 4
     assert weights(folder / "ema", "decoder")["embed_context.weight"].shape == (32, 16 * 16 * 4)

@@ -8,14 +8,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lazydiffusion.errors import BadInput
+from lazydiffusion.evaluation.klein_bench.sizes import CONFIGS as KLEIN_CONFIGS
 
 Number = TypeVar("Number", int, float, str)
+LISTS = {
+    "masks": "0.01,0.05,0.1,0.25,0.5,1.0",
+    "canvas": "1024,2048,4096,8192",
+    "steps": "4,20,50",
+    "engines": "lazy,regenerate-image,regenerate-crop",
+}
+"""What is measured where nothing else is said."""
+KLEIN_LISTS = {
+    "masks": "0.01,0.05,0.1,0.25,0.5",
+    "canvas": "",
+    "steps": "4",
+    "engines": "cached,refreshed,full,diffusers,diffusers-crop",
+}
+"""The same for FLUX.2-klein."""
 LINES = 20
 """How many lines tell of the progress where there is no terminal."""
 
@@ -32,6 +47,13 @@ class Options:
     repeats: int
     device: str
 
+    @classmethod
+    def of(cls, config: str, repeats: int, device: str, **lists: str | None) -> Options:
+        """With what is usual for the configuration, where a list is None."""
+        usual = KLEIN_LISTS if config in KLEIN_CONFIGS else LISTS
+        given = {name: value for name, value in lists.items() if value is not None}
+        return cls(config=config, repeats=repeats, device=device, **(usual | given))
+
     @property
     def command(self) -> str:
         """The command that makes these results again."""
@@ -43,12 +65,24 @@ class Options:
         return f"lazydiffusion bench {' '.join(words)} --out DIR"
 
 
+@dataclass(frozen=True)
+class Lists:
+    """The options that are lists, read."""
+
+    masks: list[float]
+    canvases: list[int]
+    steps: list[int]
+    names: list[str]
+
+
 def run(options: Options, out: Path) -> None:
     """Measure, and write results.json, table.md and the figures to `out`. Raises LazyDiffusionError."""
     if options.repeats < 1:
         raise BadInput(f"{options.repeats} repeats measure nothing; use 1 or more.")
-    masks, canvases = _listed("masks", options.masks, float), _listed("canvas", options.canvas, int)
-    steps, names = _listed("steps", options.steps, int), _listed("engines", options.engines, str)
+    lists = Lists(
+        _listed("masks", options.masks, float), _listed("canvas", options.canvas, int),
+        _listed("steps", options.steps, int), _listed("engines", options.engines, str),
+    )  # fmt: skip
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -59,33 +93,71 @@ def run(options: Options, out: Path) -> None:
         raise BadInput(f"{out} is a file; give a folder for the results.")
 
     console = Console(stderr=True)
-    from lazydiffusion.devices import choose_device
-    from lazydiffusion.evaluation.bench.cases import Sweeps, check_names
-    from lazydiffusion.evaluation.bench.lineup import build_lineup
-    from lazydiffusion.evaluation.bench.measure import measure, runs_of
-    from lazydiffusion.evaluation.bench.peaks import device_rates
-    from lazydiffusion.evaluation.bench.plots import draw_all
-    from lazydiffusion.evaluation.bench.report import machine, results, table
+    if options.config in KLEIN_CONFIGS:
+        from lazydiffusion.evaluation.klein_bench.plots import draw_all
+        from lazydiffusion.evaluation.klein_bench.report import table
 
-    choice = choose_device(options.device)
-    check_names(names)
-    host = machine(choice)
-    lineup = build_lineup(options.config, names, choice)
-    sweeps = Sweeps(lineup.native, masks, canvases, steps, names)
-    cases = sweeps.cases()
-    for sentence in filter(None, [lineup.note, *lineup.stand_ins]):
-        console.print(sentence, highlight=False, soft_wrap=True)
-    rates = device_rates(choice.device, choice.dtype)
-    with _progress(console, len(cases) * runs_of(options.repeats)) as advance:
-        measured = measure(lineup, cases, options.repeats, advance)
+        found = _measure_klein(options, lists, console)
+    else:
+        from lazydiffusion.evaluation.bench.plots import draw_all
+        from lazydiffusion.evaluation.bench.report import table
 
-    found = results(options.config, options.command, choice, lineup, sweeps, measured, rates, host)
+        found = _measure(options, lists, console)
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
     (out / "table.md").write_text(table(found), encoding="utf8")
     draw_all(found, out)
     print(table(found))
     console.print(f"Wrote {out}.", highlight=False, soft_wrap=True)
+
+
+def _measure(options: Options, lists: Lists, console: Console) -> dict[str, Any]:
+    """Our own engine and its baselines: what results.json holds."""
+    from lazydiffusion.devices import choose_device
+    from lazydiffusion.evaluation.bench.cases import Sweeps, check_names
+    from lazydiffusion.evaluation.bench.lineup import build_lineup
+    from lazydiffusion.evaluation.bench.measure import measure, runs_of
+    from lazydiffusion.evaluation.bench.peaks import device_rates
+    from lazydiffusion.evaluation.bench.report import machine, results
+
+    choice = choose_device(options.device)
+    check_names(lists.names)
+    host = machine(choice)
+    lineup = build_lineup(options.config, lists.names, choice)
+    sweeps = Sweeps(lineup.native, lists.masks, lists.canvases, lists.steps, lists.names)
+    cases = sweeps.cases()
+    _say(console, lineup.note, *lineup.stand_ins)
+    rates = device_rates(choice.device, choice.dtype)
+    with _progress(console, len(cases) * runs_of(options.repeats)) as advance:
+        measured = measure(lineup, cases, options.repeats, advance)
+    return results(options.config, options.command, choice, lineup, sweeps, measured, rates, host)
+
+
+def _measure_klein(options: Options, lists: Lists, console: Console) -> dict[str, Any]:
+    """The views of FLUX.2-klein with random weights: what results.json holds."""
+    from lazydiffusion.devices import choose_device
+    from lazydiffusion.evaluation.bench.peaks import device_rates
+    from lazydiffusion.evaluation.bench.report import machine
+    from lazydiffusion.evaluation.klein_bench.lineup import NOTE, STAND_INS, check_views, random_klein
+    from lazydiffusion.evaluation.klein_bench.measure import make_cases, measure, runs_of
+    from lazydiffusion.evaluation.klein_bench.report import results
+
+    choice = choose_device(options.device)
+    check_views(lists.names)
+    size = KLEIN_CONFIGS[options.config]
+    cases = make_cases(lists.names, lists.masks, lists.canvases or [size.native], lists.steps, size.native)
+    host = machine(choice)
+    _say(console, NOTE, *STAND_INS)
+    lineup = random_klein(size, lists.names, choice)
+    rates = device_rates(choice.device, choice.dtype)
+    with _progress(console, len(cases) * runs_of(options.repeats)) as advance:
+        measured = measure(lineup, cases, options.repeats, advance)
+    return results(options.config, options.command, choice, lineup, measured, rates, host)
+
+
+def _say(console: Console, *sentences: str) -> None:
+    for sentence in filter(None, sentences):
+        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def _listed(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:

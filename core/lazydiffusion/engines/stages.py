@@ -14,6 +14,11 @@ from lazydiffusion.devices import synchronise
 from lazydiffusion.engines.base import Report
 from lazydiffusion.errors import OutOfMemory
 
+GPU_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What CUDA's own calls and libraries say, which torch raises as plain RuntimeErrors."""
+COMPUTER_FULL = ("not enough memory", "can't allocate memory")
+"""What torch says of the computer's memory, on Windows and on Linux."""
+
 
 def quiet() -> None:
     """The libraries' own progress bars and notes stay off: the caller has its own."""
@@ -47,14 +52,14 @@ def memory_errors() -> Iterator[None]:
     """Turn the device's out-of-memory into a sentence, and give what is cached back."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemory(
-            "The GPU's memory is full. Close other programs that use it, make the selection smaller, "
-            "or use --device cpu."
-        ) from error
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "not enough memory" not in str(error):
+        if isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in GPU_FULL):
+            torch.cuda.empty_cache()
+            raise OutOfMemory(
+                "The GPU's memory is full. Close other programs that use it, make the selection smaller, "
+                "or use --device cpu."
+            ) from error
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in COMPUTER_FULL):
             raise
         raise OutOfMemory(
             "The computer's memory is full. Close other programs, or use a smaller canvas or selection."

@@ -78,7 +78,7 @@ def denoise(
     latents = levels[0] * noise + (1 - levels[0]) * own
     for i, (timestep, level) in enumerate(zip(timesteps, levels, strict=True)):
         latents = torch.where(known, level * noise + (1 - level) * own, latents)
-        placed, time = Placed(latents, edit.ids), latents.new_tensor([level])
+        placed, time = Placed(latents, edit.ids), latents.new_full((1,), level)
         velocity, *plain = (of_text(i, placed, time) for of_text in velocities)
         for unguided in plain:
             velocity = unguided + edit.guidance * (velocity - unguided)

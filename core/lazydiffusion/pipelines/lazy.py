@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -116,8 +116,15 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         place: torch.device = self.decoder.to_out.weight.device
         return place
 
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As diffusers has it. Graphs that were captured read the weights where they lay: they are captured anew."""
+        self._graphed = None
+        moved: Self = super().to(*args, **kwargs)
+        return moved
+
     def compile_blocks(self) -> None:
         """Compile every transformer block (not the whole graph): seconds once per bucket, then faster steps."""
+        self._graphed = None
         for block in [*self.context_encoder.blocks, *self.decoder.blocks]:
             block.compile(dynamic=False)
 

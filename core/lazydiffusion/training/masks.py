@@ -6,8 +6,11 @@ dilation of a full-size mask once took half the time of a training step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,9 +32,7 @@ def random_holes(
     batch, side = alpha.shape[0], alpha.shape[-1]
     device = alpha.device
     coarse = functional.max_pool2d(alpha[:, None], COARSE)[:, 0] > 0.05
-    kind = torch.multinomial(
-        torch.tensor(KIND_WEIGHTS, device=device), batch, replacement=True, generator=generator
-    )
+    kind = random_kinds(batch, KIND_WEIGHTS, device, generator)
     y, x = _grid(side // COARSE, device)
     low, high = _extent(coarse, y, x)  # (B, 2) each, as (y, x)
     margin = _uniform((batch, 1), 0, FURTHEST / 2, device, generator)
@@ -49,6 +50,20 @@ def random_holes(
     hole = shapes[kind, torch.arange(batch, device=device)]
     hole = hole.repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2)
     return hole | ((kind == 0)[:, None, None] & (alpha > 0.02))
+
+
+def random_kinds(
+    count: int, weights: Sequence[float], device: torch.device, generator: torch.Generator | None = None
+) -> Int64[Tensor, " count"]:
+    """One of the kinds 0, 1, ... for each, by its weight.
+
+    torch.multinomial wants the weights on the device, and to copy them makes every training step wait for the last.
+    """
+    chance = torch.rand(count, device=device, generator=generator) * sum(weights)
+    kind = torch.zeros(count, dtype=torch.int64, device=device)
+    for threshold in list(accumulate(weights))[:-1]:
+        kind += chance >= threshold
+    return kind
 
 
 def _strokes(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lazydiffusion.models.extension import extend
-from lazydiffusion.training.masks import COARSE, random_holes
+from lazydiffusion.training.masks import COARSE, random_holes, random_kinds
 from lazydiffusion.training.sketches import random_sketches
 from lazydiffusion.training.sprites import SpriteBank
 from lazydiffusion.window import PATCH
@@ -24,6 +24,8 @@ WIDEST_CANVAS = 6.0
 """Largest canvas, in window sides. Beyond, positions are logarithmic and change little (tokens.compress)."""
 TEXTURE = 32
 """Side of a background's texture, px; it is stretched over the canvas."""
+TEXTURE_WEIGHTS = (0.4, 0.25, 0.2, 0.15)
+"""Of plain, shaded, split and cloudy ones."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,10 @@ class Scenes:
     """The hidden sprite's row in the bank; -1 where only background is hidden."""
     alpha: Float[Tensor, "b 1 s s"]
     """The hidden sprite's opacity in the window, 0..1; 0 where only background is hidden."""
+
+    def first(self, count: int) -> Scenes:
+        """The first `count` scenes alone (all of them, if there are fewer)."""
+        return Scenes(**{name: part[:count] for name, part in vars(self).items()})
 
 
 def masked_view(image: Float[Tensor, "b 3 h w"], hole: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 4 h w"]:
@@ -237,8 +243,7 @@ class SceneMaker:
             size=(TEXTURE, TEXTURE), mode="bicubic",
         ).clamp(0, 1)  # fmt: skip
         kinds = torch.stack([torch.zeros_like(ramp), ramp, horizon, cloud])
-        weights = torch.tensor([0.4, 0.25, 0.2, 0.15], device=self.device)
-        kind = torch.multinomial(weights, batch, replacement=True, generator=self.generator)
+        kind = random_kinds(batch, TEXTURE_WEIGHTS, self.device, self.generator)
         share = kinds[kind, torch.arange(batch, device=self.device)]
         return first + (second - first) * share
 

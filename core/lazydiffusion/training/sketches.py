@@ -41,10 +41,11 @@ def colour_blobs(
 def outlines(picture: Float[Tensor, "b 3 s s"], alpha: Float[Tensor, "b s s"]) -> Float[Tensor, "b 4 s s"]:
     """Black lines where brightness or the object's own border changes quickly (Sobel gradients)."""
     brightness = picture.mean(dim=1, keepdim=True) * alpha[:, None]
-    kernel = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]], device=picture.device) / 4
+    line = torch.arange(3, device=picture.device) - 1.0
+    kernel = -line[:, None] * (2 - line.abs()) / 4  # 1 2 1, 0 0 0, -1 -2 -1
     weight = torch.stack([kernel, kernel.T])[:, None].to(picture.dtype)
     change = functional.conv2d(torch.cat([brightness, alpha[:, None] * 2]).contiguous(), weight, padding=1)
     strength = change.square().sum(dim=1, keepdim=True).sqrt()
-    line = (torch.maximum(*strength.chunk(2)) > 0.5).to(picture.dtype)
-    line = line * (functional.max_pool2d(alpha[:, None], 5, 1, 2) > 0.1)
-    return torch.cat([-line, -line, -line, line], dim=1)
+    drawn = (torch.maximum(*strength.chunk(2)) > 0.5).to(picture.dtype)
+    drawn = drawn * (functional.max_pool2d(alpha[:, None], 5, 1, 2) > 0.1)
+    return torch.cat([-drawn, -drawn, -drawn, drawn], dim=1)

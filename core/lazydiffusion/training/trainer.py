@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from accelerate.utils import broadcast, set_seed
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.devices import matrix_product_rate
@@ -37,6 +37,8 @@ from lazydiffusion.training.sprites import SpriteBank, load_bank
 
 EMA_FOLDER = "ema"
 STATE_FOLDER = "state"
+COUNTED = 4
+"""Scenes whose operations are counted, once for each bucket."""
 
 
 @dataclass
@@ -96,10 +98,9 @@ class Trainer:
         )
 
         model.to(device)
-        self.average = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(settings.optimiser.ema), use_buffers=False
-        )
-        self.average.requires_grad_(False).eval()
+        # Not swa_utils.AveragedModel: it copies a number to the device at every update and waits for it.
+        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.blend = get_ema_multi_avg_fn(settings.optimiser.ema)
         if settings.compile:
             for block in [*model.encoder.blocks, *model.decoder.blocks]:
                 block.compile(dynamic=False)
@@ -157,8 +158,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(self.folder / STATE_FOLDER))
         if self.accelerator.is_main_process:
-            average: Any = self.average.module
-            for name, part in (("context_encoder", average.encoder), ("decoder", average.decoder)):
+            for name, part in (("context_encoder", self.average.encoder), ("decoder", self.average.decoder)):
                 part.save_pretrained(self.folder / EMA_FOLDER / name)
             sheet = self.sample_grid()
             picture = Image.fromarray((sheet.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
@@ -180,7 +180,7 @@ class Trainer:
         scenes = self.frame(maker.make(settings.output.samples, tokens))
         text, mask = self.held_out_captions.draw(scenes.sprites, generator)
         filled = fill_scenes(
-            cast(LazyObjective, self.average.module), scenes, text, mask,
+            self.average, scenes, text, mask,
             steps=settings.output.sample_steps, guidance=settings.output.sample_guidance, generator=generator,
         )  # fmt: skip
         return contact_sheet(scenes, filled)
@@ -195,26 +195,34 @@ class Trainer:
         scenes = self.frame(self.maker.make(settings.batch, bucket))
         text, mask = self.captions.draw(scenes.sprites, self.generator)
         if bucket not in self.flops_per_scene:
-            loss = self._count_flops(bucket, scenes, text, mask)
-        else:
-            with self.accelerator.autocast():
-                loss = self.model(scenes, text, mask, self.generator)
-            self.accelerator.backward(loss)
+            self.flops_per_scene[bucket] = self._count_flops(scenes.first(COUNTED), text, mask)
+        with self.accelerator.autocast():
+            loss: Tensor = self.model(scenes, text, mask, self.generator)
+        self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad()
-        self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        with torch.no_grad():
+            model = self.accelerator.unwrap_model(self.model)
+            self.blend(list(self.average.parameters()), list(model.parameters()), 0)
         return loss.detach()
 
-    def _count_flops(self, bucket: int, scenes: Scenes, text: Tensor, mask: Tensor) -> Tensor:
-        """The first step with a bucket: forward and backward under a counter, uncompiled so that it sees them all."""
+    def _count_flops(self, scenes: Scenes, text: Tensor, mask: Tensor) -> float:
+        """Operations per scene, forward and backward, of a bucket.
+
+        Counted on few scenes, for they run uncompiled so that the counter sees everything, and need more memory.
+        """
+        state = self.generator.get_state()
+        model: LazyObjective = self.accelerator.unwrap_model(self.model)
+        count = len(scenes.window)
         with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
             with self.accelerator.autocast():
-                loss: Tensor = self.model(scenes, text, mask, self.generator)
-            self.accelerator.backward(loss)
-        self.flops_per_scene[bucket] = counter.get_total_flops() / len(scenes.window)
-        return loss
+                loss = model(scenes, text[:count], mask[:count], self.generator)
+            loss.backward()
+        model.zero_grad()
+        self.generator.set_state(state)
+        return float(counter.get_total_flops()) / count
 
     def _share(self) -> float:
         """How much of the run is done, by steps or by time; every process gets the first one's answer."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from lazydiffusion import compose
 from lazydiffusion.devices import synchronise
-from lazydiffusion.engines.base import Edit, Report
-from lazydiffusion.engines.lazy import LazyEngine
+from lazydiffusion.engines.base import Edit, Engine, Report
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
 from lazydiffusion.pipelines.sampling import Step
 
@@ -42,6 +41,16 @@ Around = Callable[[str, tuple[Any, ...]], AbstractContextManager[None]]
 """(part, the call's arguments) -> what is entered around the call."""
 
 
+class Timed(Engine, Protocol):
+    """An engine whose calls can be watched, and whose device can be waited for."""
+
+    pipeline: Any
+
+
+Watch = Callable[[Any, Around], AbstractContextManager[None]]
+"""(pipeline, around) -> what puts `around` around the pipeline's calls while it lasts, as `watched` does."""
+
+
 @contextmanager
 def watched(pipeline: LazyDiffusionPipeline, around: Around, step: Step | None = None) -> Iterator[None]:
     """While this lasts, `around` is put around every call of the pipeline's that belongs to one part.
@@ -60,15 +69,20 @@ def watched(pipeline: LazyDiffusionPipeline, around: Around, step: Step | None =
     ]
     with ExitStack() as stack:
         for owner, name, part in calls:
-            stack.enter_context(_replaced(owner, name, _within(around, part, getattr(owner, name))))
-        stack.enter_context(_replaced(pipeline, "_step", lambda: _within(around, STEPS, own_step)))
+            stack.enter_context(replaced(owner, name, within(around, part, getattr(owner, name))))
+        stack.enter_context(replaced(pipeline, "_step", lambda: within(around, STEPS, own_step)))
         yield
 
 
-def part_times(engine: LazyEngine, edit: Edit) -> dict[str, float]:
-    """Milliseconds of each part of one edit. The device is waited for around every call, which costs time itself."""
+def part_times(
+    engine: Timed, edit: Edit, parts: Iterable[str] = tuple(PARTS), watch: Watch = watched
+) -> dict[str, float]:
+    """Milliseconds of each part of one edit. The device is waited for around every call, which costs time itself.
+
+    `parts`: those that `watch` knows of, and PLAN, COMPOSE and OTHER.
+    """
     device = engine.pipeline.device
-    ms = dict.fromkeys(PARTS, 0.0)
+    ms = dict.fromkeys(parts, 0.0)
 
     @contextmanager
     def clock(part: str, _: tuple[Any, ...]) -> Iterator[None]:
@@ -79,7 +93,7 @@ def part_times(engine: LazyEngine, edit: Edit) -> dict[str, float]:
         ms[part] += 1000 * (time.perf_counter() - start)
 
     report = Report()
-    with watched(engine.pipeline, clock):
+    with watch(engine.pipeline, clock):
         total = run_edit(engine, edit, report)
     ms[PLAN] += report.ms["plan"]
     ms[COMPOSE] += report.ms["compose"]
@@ -87,7 +101,7 @@ def part_times(engine: LazyEngine, edit: Edit) -> dict[str, float]:
     return ms
 
 
-def run_edit(engine: LazyEngine, edit: Edit, report: Report | None = None) -> float:
+def run_edit(engine: Timed, edit: Edit, report: Report | None = None) -> float:
     """Milliseconds from an edit to the pixels of its last fill, in the computer's own memory."""
     device = engine.pipeline.device
     synchronise(device)
@@ -98,7 +112,9 @@ def run_edit(engine: LazyEngine, edit: Edit, report: Report | None = None) -> fl
     return 1000 * (time.perf_counter() - start)
 
 
-def _within(around: Around, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+def within(around: Around, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A call that has `around` around it."""
+
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         with around(part, args):
             return call(*args, **kwargs)
@@ -107,7 +123,7 @@ def _within(around: Around, part: str, call: Callable[..., Any]) -> Callable[...
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """An attribute has another value for a while; what an instance has of its class, it has so again."""
     own = vars(owner).get(name)
     setattr(owner, name, value)

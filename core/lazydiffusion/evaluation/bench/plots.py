@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,13 @@ def draw_all(found: Results, folder: Path) -> list[Path]:
         "speed-up-against-steps": speed_up_against_steps,
         "parts": parts,
     }
+    return write_figures(drawings, found, folder)
+
+
+def write_figures(
+    drawings: Mapping[str, Callable[[Results], Figure | None]], found: Results, folder: Path
+) -> list[Path]:
+    """Draw by name and write what comes of it, as PNG and SVG; gives the files."""
     written = []
     for name, draw in drawings.items():
         with matplotlib.rc_context(STYLE):
@@ -79,7 +86,7 @@ def time_against_mask(found: Results) -> Figure | None:
     series = _by_engine(found, "share", lambda row: row["canvas"] == found["native_px"])
     if max((len(rows) for rows in series.values()), default=0) < 2:
         return None
-    figure = _figure(found, f"Time against the mask's size, {found['usual_steps']} steps", (11, 4.6))
+    figure = titled_figure(found, f"Time against the mask's size, {found['usual_steps']} steps", (11, 4.6))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     for engine, rows in series.items():
         _line(left, engine, [100 * row["share"] for row in rows], rows)
@@ -123,7 +130,7 @@ def time_against_canvas(found: Results) -> Figure | None:
         return None
     hole = hole_side(USUAL_SHARE, found["native_px"])
     title = f"Time against the canvas's size, the selection always {hole} x {hole} px"
-    figure = _figure(found, f"{title}, {found['usual_steps']} steps", (8.6, 4.6))
+    figure = titled_figure(found, f"{title}, {found['usual_steps']} steps", (8.6, 4.6))
     axes = figure.subplots()
     ends = {}
     for (engine, sent), rows in series.items():
@@ -150,7 +157,9 @@ def speed_up_against_steps(found: Results) -> Figure | None:
         series.setdefault(ratio["baseline"], []).append(ratio)
     if max((len(ratios) for ratios in series.values()), default=0) < 2:
         return None
-    figure = _figure(found, f"Speed-up of lazy, mask of {100 * USUAL_SHARE:g} % of the window", (7.6, 4.4))
+    figure = titled_figure(
+        found, f"Speed-up of lazy, mask of {100 * USUAL_SHARE:g} % of the window", (7.6, 4.4)
+    )
     axes = figure.subplots()
     ends = {}
     for baseline, ratios in series.items():
@@ -182,7 +191,7 @@ def parts(found: Results) -> Figure | None:
     rows = sorted(usual, key=lambda row: (list(COLOURS).index(row["engine"]), row["share"]))
     if not rows:
         return None
-    figure = _figure(found, f"Parts of an edit, {steps} steps\n", (11, 2.3 + 0.42 * len(rows)))
+    figure = titled_figure(found, f"Parts of an edit, {steps} steps\n", (11, 2.3 + 0.42 * len(rows)))
     for axes, relative in zip(figure.subplots(1, 2, sharey=True), (False, True), strict=True):
         places = range(len(rows))
         done = [0.0] * len(rows)
@@ -212,7 +221,7 @@ def parts(found: Results) -> Figure | None:
     return figure
 
 
-def _figure(found: Results, title: str, size: tuple[float, float]) -> Figure:
+def titled_figure(found: Results, title: str, size: tuple[float, float]) -> Figure:
     """An empty figure that says what it shows, on which machine, and of what weights."""
     figure = Figure(figsize=size, layout="constrained")
     host = found["machine"]

@@ -110,7 +110,7 @@ def results(
 
 def _row(found: Measured, rates: Rates, decoder_bytes: int) -> dict[str, Any]:
     ms = spread(found.samples_ms)
-    middle = sorted(found.parts_ms, key=lambda parts: sum(parts.values()))[(len(found.parts_ms) - 1) // 2]
+    middle = middle_run(found.parts_ms)
     seconds_a_step = middle[STEPS] / 1000 / found.cost.calls[STEPS]
     flops_a_step = found.cost.flops[STEPS] / found.cost.calls[STEPS]
     return {
@@ -130,6 +130,11 @@ def _row(found: Measured, rates: Rates, decoder_bytes: int) -> dict[str, Any]:
         "step_share_of_product_rate": flops_a_step / seconds_a_step / rates.flops,
         "step_share_of_copy_rate": decoder_bytes / seconds_a_step / rates.bytes,
     }
+
+
+def middle_run(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The parts of the run whose sum is the (lower) median of all."""
+    return sorted(runs, key=lambda parts: sum(parts.values()))[(len(runs) - 1) // 2]
 
 
 def table(found: Results) -> str:
@@ -180,10 +185,10 @@ def _times(found: Results) -> Iterator[str]:
         ms = row["ms"]
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
         yield (
-            f"| {row['engine']} | {_percent(row['share'])} | {_canvas(row)} | {row['steps']} | {row['tokens']} | "
+            f"| {row['engine']} | {percent(row['share'])} | {_canvas(row)} | {row['steps']} | {row['tokens']} | "
             f"**{ms['median']:.4g}** | {ms['q1']:.4g} – {ms['q3']:.4g} | {ms['min']:.4g} | {peak} | "
-            f"{row['total_flops'] / 1e9:.4g} | {_percent(row['share_of_product_rate'])} | "
-            f"{_percent(row['step_share_of_product_rate'])} |"
+            f"{row['total_flops'] / 1e9:.4g} | {percent(row['share_of_product_rate'])} | "
+            f"{percent(row['step_share_of_product_rate'])} |"
         )
 
 
@@ -201,7 +206,7 @@ def _parts(found: Results) -> Iterator[str]:
     for row in found["cases"]:
         parts = " | ".join(f"{row['parts_ms'][part]:.3g}" for part in PARTS)
         yield (
-            f"| {row['engine']} | {_percent(row['share'])} | {_canvas(row)} | {row['steps']} | {parts} | "
+            f"| {row['engine']} | {percent(row['share'])} | {_canvas(row)} | {row['steps']} | {parts} | "
             f"{row['ms_a_step']:.3g} |"
         )
 
@@ -218,7 +223,7 @@ def _comparisons(found: Results) -> Iterator[str]:
         )
         for ratio in found["speed_ups"]:
             yield (
-                f"| {ratio['baseline']} | {_percent(ratio['share'])} | {ratio['canvas']} px | {ratio['steps']} | "
+                f"| {ratio['baseline']} | {percent(ratio['share'])} | {ratio['canvas']} px | {ratio['steps']} | "
                 f"**{ratio['speed_up']:.3g} x** | {ratio['flop_ratio']:.3g} x |"
             )
     if line["fit"] is not None:
@@ -240,7 +245,8 @@ def _comparisons(found: Results) -> Iterator[str]:
         yield from (f"- {line}" for line in target_lines(found))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share as people read it."""
     return f"{100 * share:.3g} %"
 
 

@@ -1,0 +1,89 @@
+"""The runs: every case is counted, which warms it up, and taken apart; then all are timed in turns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lazydiffusion.errors import BadInput
+from lazydiffusion.evaluation.bench.cases import USUAL_SHARE, Case, Edits
+from lazydiffusion.evaluation.bench.measure import SEED, Advance
+from lazydiffusion.evaluation.bench.parts import part_times, run_edit
+from lazydiffusion.evaluation.bench.peaks import peak_memory
+from lazydiffusion.evaluation.klein_bench.lineup import KleinLineup
+from lazydiffusion.evaluation.klein_bench.parts import PARTS, Cost, count_edit, watched
+from lazydiffusion.protocol import MAX_STEPS
+from lazydiffusion.window import OVERVIEW_TOKENS
+
+
+@dataclass
+class Measured:
+    """What is known of one case."""
+
+    case: Case
+    cost: Cost
+    parts_ms: dict[str, float] = field(default_factory=dict)
+    """Of one instrumented run; they add up to its own total."""
+    peak_bytes: int | None = None
+    """Of that run, beside the weights and what else was there before; None where the system does not tell."""
+    samples_ms: list[float] = field(default_factory=list)
+    """End to end, without any waiting for the device that users would not have."""
+
+
+def make_cases(
+    views: Sequence[str], masks: Sequence[float], canvases: Sequence[int], steps: Sequence[int], native: int
+) -> list[Case]:
+    """The first view at every mask, the others at the usual one: seconds of a GPU are dear.
+
+    diffusers' own pipeline denoises its whole window whatever the mask is. Raises BadInput for what cannot be run.
+    """
+    if list(canvases) != [native]:
+        raise BadInput(f"FLUX.2-klein is timed on its window alone: leave --canvas away, it is {native} px.")
+    if not (masks and steps):
+        raise BadInput("Nothing to time: name at least one mask and one number of steps.")
+    for share in masks:
+        if not 0 < share <= 1:
+            raise BadInput(f"A mask of {share:g} of the window cannot be made; use shares above 0, up to 1.")
+    for number in steps:
+        if not 1 <= number <= MAX_STEPS:
+            raise BadInput(f"{number} steps cannot be timed; use 1 to {MAX_STEPS}.")
+    usual = USUAL_SHARE if USUAL_SHARE in masks else sorted(masks)[len(masks) // 2]
+    return [
+        Case(view, share, native, number)
+        for number in steps
+        for view in views
+        for share in (masks if view == views[0] else [usual])
+    ]
+
+
+def runs_of(repeats: int) -> int:
+    """Runs of each case: counted, taken apart, timed."""
+    return 2 + repeats
+
+
+def measure(
+    lineup: KleinLineup, cases: Sequence[Case], repeats: int, advance: Advance = lambda _: None
+) -> list[Measured]:
+    """Measure the cases, each `repeats` times, in an order that is shuffled anew for every repeat.
+
+    Interleaved like this, a machine that becomes slower for a while makes all cases slower and none by itself.
+    """
+    edits = Edits(lineup.size.window_tokens, OVERVIEW_TOKENS)
+    rng = random.Random(SEED)
+    measured = []
+    for case in cases:
+        advance(f"count: {case.name}")
+        measured.append(Measured(case, count_edit(lineup.engines[case.engine], edits.make(case))))
+    for found in rng.sample(measured, len(measured)):
+        advance(f"parts: {found.case.name}")
+        engine, edit = lineup.engines[found.case.engine], edits.make(found.case)
+        with peak_memory(engine.pipeline.device) as peak:
+            found.parts_ms = part_times(engine, edit, PARTS, watched)
+        found.peak_bytes = peak.bytes
+    for _ in range(repeats):
+        for found in rng.sample(measured, len(measured)):
+            advance(f"time: {found.case.name}")
+            edit = edits.make(found.case)
+            found.samples_ms.append(run_edit(lineup.engines[found.case.engine], edit))
+    return measured
