@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lazydiffusion.commands import models as models_command
+from lazydiffusion.engines.known import KNOWN
 
-REPO = models_command.KNOWN["flux2-klein"]
+REPO = KNOWN["flux2-klein"].repo
 
 
 class Hub(ThreadingHTTPServer):

@@ -122,6 +122,15 @@ def test_outside_its_region_a_canvas_is_seen_by_its_overview(
     assert np.abs(whole.visible - part.visible).mean() < 0.05
 
 
+def test_past_the_canvas_a_hidden_edge_is_hidden_where_only_a_region_is_known() -> None:
+    canvas, mask = split_canvas(40, 40), np.zeros((40, 40), np.float32)
+    mask[10:20, 35:] = 1
+    region = Box(20, 0, 20, 40)
+    seen = compose.view(partly(canvas, region, (40, 40)), mask[region.slices()], Box(0, 0, 48, 48), (48, 48))
+    assert np.array_equal(seen.hole[:, 40:], np.repeat(seen.hole[:, 39:40], 8, axis=1))
+    assert np.array_equal(seen.hole, seen.visible == 0)
+
+
 def test_what_is_hidden_stays_hidden_where_only_the_overview_is_known() -> None:
     """An overview holds what is under the mask, too: it must not shine through."""
     canvas, mask = split_canvas(800, 800), np.zeros((800, 800), np.float32)
@@ -171,6 +180,45 @@ def test_a_window_that_shows_a_gradient_gives_it_back(
     expected = canvas[plan_.fill_box.slices()]
     assert back.shape == expected.shape
     assert np.abs(back.astype(int) - expected).max() <= 4 + 255 / min(plan_.working_size)
+
+
+@pytest.mark.parametrize("size", [(320, 200), (700, 500), (2000, 1500)])
+@pytest.mark.parametrize("sent", [False, True])
+def test_where_the_masks_box_is_known_the_same_is_seen(size: tuple[int, int], sent: bool) -> None:
+    canvas = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    mask = np.zeros((size[1], size[0]), np.float32)
+    mask[90:150, 200:] = mask[30, 100] = 0.5
+    plan_ = plan(size, mask)
+    known = Canvas.of(canvas)
+    if sent:
+        region = region_to_send(size, plan_.fill_box)
+        known, mask = partly(canvas, region, overview_size(size)), mask[region.slices()]
+    for box, shape in ((plan_.window, plan_.working_size), (Box(0, 0, *size), plan_.overview_size)):
+        searched = compose.view(known, mask, box, shape)
+        told = compose.view(known, mask, box, shape, plan_.fill_box)
+        for name in ("levels", "colour", "hole", "visible"):
+            assert np.array_equal(getattr(searched, name), getattr(told, name))
+        nothing = [compose.view(known, none, box, shape) for none in (None, np.zeros_like(mask))]
+        assert np.array_equal(nothing[0].colour, nothing[1].colour)
+        assert not nothing[0].hole.any()
+
+
+@given(st.sampled_from([(64, 64), (300, 200), (1000, 700)]), st.floats(0, 0.8), st.floats(0.02, 0.5))
+def test_a_fill_needs_no_more_of_the_window_than_is_told(
+    size: tuple[int, int], start: float, share: float
+) -> None:
+    mask = np.zeros((size[1], size[0]), np.float32)
+    x, y = int(start * size[0]), int(start * size[1])
+    mask[y : y + max(1, int(share * size[1])), x : x + max(1, int(share * size[0]))] = 1
+    plan_ = plan(size, mask)
+    width, height = plan_.working_size
+    window = np.random.default_rng(0).uniform(-1, 1, (height, width, 3)).astype(np.float32)
+    part = compose.part_needed(plan_)
+    bytes_ = compose.to_bytes(window[part.slices()])
+    small = max(1, plan_.fill_box.w // 3), max(1, plan_.fill_box.h // 2)
+
+    assert np.array_equal(compose.from_window(window, plan_), compose.from_window(bytes_, plan_, part))
+    assert compose.from_window(bytes_, plan_, part, small).shape == (small[1], small[0], 3)
 
 
 def test_pasting_keeps_every_pixel_outside_the_mask() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -327,9 +328,12 @@ def test_growth_reaches_exactly_its_radius() -> None:
 
 @given(masks, st.integers(0, 15))
 def test_a_feathered_mask_is_neither_larger_nor_smaller_only_softer(mask: Mask, radius: int) -> None:
-    soft = feather(mask, radius)
+    whole = Box(0, 0, mask.shape[1], mask.shape[0])
+    box = bounding_box(mask)
+    soft = feather(mask, radius, whole)
 
     assert soft.dtype == np.float32
+    assert np.allclose(soft[box.slices()], feather(mask, radius, box), atol=1e-6)
     assert np.array_equal(soft > 0, mask > 0)
     assert (soft <= mask).all()
     if radius == 0:
@@ -338,7 +342,7 @@ def test_a_feathered_mask_is_neither_larger_nor_smaller_only_softer(mask: Mask, 
 
 @given(st.integers(1, 30))
 def test_a_feather_rises_from_a_straight_border_to_full_over_its_radius(radius: int) -> None:
-    row = feather(boxed((100, 5), Box(40, 0, 60, 5)), radius)[2]
+    row = feather(boxed((100, 5), Box(40, 0, 60, 5)), radius, Box(0, 0, 100, 5))[2]
 
     assert (row[:40] == 0).all()
     assert (np.diff(row[40:]) >= 0).all()
@@ -348,11 +352,12 @@ def test_a_feather_rises_from_a_straight_border_to_full_over_its_radius(radius: 
 
 
 def test_the_whole_canvas_has_no_border_to_feather() -> None:
-    assert (feather(np.ones((20, 30), np.float32), 10) == 1).all()
+    assert (feather(np.ones((20, 30), np.float32), 10, Box(0, 0, 30, 20)) == 1).all()
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [(grow, "cannot grow by -3 px"), (feather, "feather of -3 px")]
+    ("change", "message"),
+    [(grow, "cannot grow by -3 px"), (partial(feather, box=Box(0, 0, 20, 20)), "feather of -3 px")],
 )
 def test_a_negative_radius_is_refused(change: object, message: str) -> None:
     assert callable(change)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lazydiffusion.errors import BadInput
-from lazydiffusion.tokens import bucket, compress, hidden_tokens, pad_with_nearest, window_positions
+from lazydiffusion.tokens import (
+    bucket,
+    compress,
+    hidden_tokens,
+    pad_with_nearest,
+    squared_distance,
+    window_positions,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -42,6 +49,26 @@ def test_hidden_tokens_are_the_max_pooled_mask(
         for col in range(cols):
             under = mask[row * token_px : (row + 1) * token_px, col * token_px : (col + 1) * token_px]
             assert hidden[row, col] == (under > 0).any()
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)), st.integers(1, 5), st.data())
+def test_a_part_of_a_mask_is_pooled_in_its_place(
+    part: npt.NDArray[np.bool_], token_px: int, data: st.DataObject
+) -> None:
+    left, top = data.draw(st.integers(0, 9)), data.draw(st.integers(0, 9))
+    rows, cols = -(-(top + part.shape[0]) // token_px) + 1, -(-(left + part.shape[1]) // token_px) + 1
+    whole = np.zeros((rows * token_px, cols * token_px), np.float32)
+    whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+
+    found = hidden_tokens(part.astype(np.float32), token_px, rows, cols, (left, top))
+
+    assert np.array_equal(found, hidden_tokens(whole, token_px, rows, cols))
+
+
+@pytest.mark.parametrize("corner", [(5, 0), (0, 5), (-1, 0)])
+def test_a_part_that_leaves_the_grid_is_refused(corner: tuple[int, int]) -> None:
+    with pytest.raises(BadInput, match="does not fit a grid of 3 x 2 tokens of 4 px"):
+        hidden_tokens(np.ones((4, 8), np.float32), 4, 2, 3, corner)
 
 
 @pytest.mark.parametrize("shape", [(9, 12), (8, 13)])
@@ -103,12 +130,21 @@ def test_no_padding_where_none_is_asked_for() -> None:
     ]  # hidden tokens are never left out
 
 
-def test_padding_of_a_large_window_is_exact_in_chunks() -> None:
-    """More hidden tokens than one distance table holds."""
-    hidden = np.zeros((40, 40), bool)
-    hidden[:20] = True
+@pytest.mark.parametrize("shape", [(40, 40), (1, 1600), (1600, 1)])
+def test_padding_of_a_large_window_is_exact(shape: tuple[int, int]) -> None:
+    hidden = np.zeros(shape, bool)
+    hidden.flat[:800] = True
 
     assert pad_with_nearest(hidden, 840).tolist() == list(range(840))
+
+
+@given(grids)
+def test_distances_are_those_to_the_nearest_marked_place(marked: npt.NDArray[np.bool_]) -> None:
+    places = np.argwhere(marked)
+    expected = [((places - place) ** 2).sum(axis=1).min() for place in np.argwhere(np.ones_like(marked))]
+
+    assert squared_distance(marked).ravel().tolist() == expected
+    assert (squared_distance(np.zeros_like(marked)) == sum(marked.shape) ** 2).all()
 
 
 def test_window_positions_are_centred() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,6 +22,13 @@ HASHES = "hashes.json"
 """In a checkpoint's folder: {"relative/file": SHA-256 as hexadecimal digits}."""
 INDEX = "model_index.json"
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
+PARTIAL = ".partial"
+"""Ends the name of the folder beside a model's that holds, under a commit's name, what is downloaded of it."""
+REPLACED = "replaced"
+"""In there: the model that a new one takes the place of, until that is done."""
+SHARD = re.compile(r"-\d{5}-of-\d{5}")
+LONGEST_HEADER = 100_000_000
+"""Bytes, of safetensors: the format's own limit."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -93,6 +102,31 @@ def available() -> list[Checkpoint]:
     ]
 
 
+def partial_folder(name: str) -> Path:
+    """Where `lazydiffusion models pull` puts what it downloads, until the model is whole."""
+    return user_folder() / (name + PARTIAL)
+
+
+def downloaded_bytes(name: str) -> int:
+    """How much of a model lies in its partial folder, unchecked."""
+    try:
+        commits = [folder for folder in partial_folder(name).iterdir() if folder.name != REPLACED]
+    except OSError:
+        return 0
+    return max(map(_size, commits), default=0)
+
+
+def files_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Path, bytes and time of change (ns) of every file: as long as these stay, nothing in the folder has changed."""
+    found = []
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(OSError):  # a link to nowhere, or it goes at this moment
+                state = path.stat()
+                found.append((path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns))
+    return tuple(sorted(found))
+
+
 def locate(name: str) -> Path | str:
     """The folder of a checkpoint by name or path, verified; or `name` itself when it can only be a hub id.
 
@@ -118,12 +152,7 @@ def verify(folder: Path, *, required: bool = False) -> None:
     """
     if not (folder / INDEX).is_file():
         raise BadModel(f"{folder} is no checkpoint: it has no {INDEX}.")
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in PICKLES:
-            raise BadModel(
-                f"{path} is a pickle, which could run any program when loaded. Only safetensors are accepted: "
-                "convert the checkpoint, or remove the file."
-            )
+    _refuse_pickles(folder)
     listed = _listed_hashes(folder, required)
     for name, expected in listed.items():
         found = sha256_of(folder / name)
@@ -135,6 +164,34 @@ def verify(folder: Path, *, required: bool = False) -> None:
     unlisted = [p for p in folder.rglob("*.safetensors") if p.relative_to(folder).as_posix() not in listed]
     if unlisted and (required or listed):
         raise BadModel(f"{unlisted[0]} is not listed in {folder / HASHES}. Reinstall the model.")
+
+
+def look_over(folder: Path) -> None:
+    """Refuse a folder in which something is missing, cut short or a pickle, without reading its gigabytes.
+
+    Names, sizes, indices and the headers of safetensors tell this much; `verify` alone tells altered bytes. Raises
+    BadModel.
+    """
+    index = _json(folder / INDEX)
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise BadModel(f"{folder / INDEX} does not say what pipeline this is. Reinstall the model.")
+    _refuse_pickles(folder)
+    for name in _listed_hashes(folder, required=False):
+        if not (folder / name).is_file():
+            raise BadModel(f"The model is not whole: {folder / name} is missing. Reinstall the model.")
+    for part, kind in index.items():
+        if part.startswith("_") or not isinstance(kind, list) or not any(kind):
+            continue  # a setting, or a part that the pipeline does without
+        if not any(path.is_file() for path in (folder / part).glob("*")):
+            raise BadModel(f"The model is not whole: {folder} has no {part}. Reinstall the model.")
+        has_network = kind[0] in ("diffusers", "transformers") and (folder / part / "config.json").is_file()
+        if has_network and not _has_weights(folder / part):
+            raise BadModel(
+                f"The model is not whole: weights are missing in {folder / part}. Reinstall the model."
+            )
+    for path in sorted(folder.rglob("*.safetensors")):
+        if not _has_its_length(path):
+            raise BadModel(f"{path} is damaged or cut short. Reinstall the model.")
 
 
 def write_hashes(folder: Path) -> None:
@@ -156,6 +213,50 @@ def sha256_of(path: Path) -> str:
         raise BadModel(f"{path} cannot be read ({error.strerror}). Reinstall the model.") from error
 
 
+def _refuse_pickles(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in PICKLES:
+            raise BadModel(
+                f"{path} is a pickle, which could run any program when loaded. Only safetensors are accepted: "
+                "convert the checkpoint, or remove the file."
+            )
+
+
+def _has_weights(part: Path) -> bool:
+    """Whether there is a file with all weights, or all those files that an index lists."""
+    there = {path.name for path in part.glob("*.safetensors")}
+    if any(not SHARD.search(name) for name in there):
+        return True
+    for path in part.glob("*.safetensors.index*.json"):
+        index = _json(path)
+        listed = index.get("weight_map") if isinstance(index, dict) else None
+        if isinstance(listed, dict) and listed and set(listed.values()) <= there:
+            return True
+    return False
+
+
+def _has_its_length(path: Path) -> bool:
+    """Whether a file of safetensors is as long as its header says."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > LONGEST_HEADER:
+                return False
+            header = json.loads(file.read(length))
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        return path.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):
+        return False
+
+
+def _json(path: Path) -> object:
+    """What a file of JSON holds; None for one that cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return None
+
+
 def _listed_hashes(folder: Path, required: bool) -> dict[str, str]:
     file = folder / HASHES
     if not file.is_file():
@@ -171,12 +272,9 @@ def _listed_hashes(folder: Path, required: bool) -> dict[str, str]:
 
 def _whole_numbers(path: Path) -> dict[str, int]:
     """Those of a configuration: a damaged one must not hide the other models."""
-    try:
-        values = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError):
-        return {}
+    values = _json(path)
     return {key: v for key, v in values.items() if type(v) is int} if isinstance(values, dict) else {}
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(size for _, size, _ in files_of(folder))

@@ -42,6 +42,13 @@ app.add_typer(models, name="models")
 
 Model = Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="A model's name, a folder or a hub id.")]
 Device = Annotated[str, typer.Option(metavar="auto|cuda|cpu", help="Where the model runs.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        metavar="full|int8|fp8",
+        help="Bits of flux2-klein's weights: eight take half the memory (extra `small`).",
+    ),
+]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps; the model's own number by default.")]
 Guidance = Annotated[float | None, typer.Option(help="How closely to follow the prompt; 1 is off.")]
 
@@ -104,6 +111,7 @@ def fill(
         ),
     ] = None,
     device: Device = "auto",
+    weights: Weights = "full",
     via_core: Annotated[
         bool, typer.Option("--via-core", help="Let the resident core do it: no loading after the first time.")
     ] = False,
@@ -126,7 +134,7 @@ def fill(
         model=model,
     )
     files = command.Files(canvas=canvas, mask=mask, out=out, layer=layer, sketch=sketch)
-    command.run(files, settings, device, as_json, via_core, engine, view)
+    command.run(files, settings, device, as_json, via_core, engine, view, weights)
 
 
 @app.command()
@@ -239,11 +247,15 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="End after so many steps, whatever the configuration says.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="End after this time in the loop; the learning rates fall by this clock."),
+    ] = None,
 ) -> None:
     """Train a model. Start it with `accelerate launch -m lazydiffusion train CONFIG` for several processes."""
     from lazydiffusion.commands import train as command
 
-    command.run(config, init_from, resume, engine, steps)
+    command.run(config, init_from, resume, engine, steps, minutes)
 
 
 @app.command()

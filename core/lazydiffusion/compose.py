@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lazydiffusion.area_means import Samples, Sums, add_sums, every, spread
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.geometry import EditPlan
 from lazydiffusion.window import Box
@@ -18,87 +21,111 @@ Bools = npt.NDArray[np.bool_]
 
 SAMPLES_PER_PIXEL = 16
 """A view's px is the mean of at least 16 x 16 canvas px; where there are far more, every k-th suffices."""
+RESAMPLING_REACH = 4
+"""Working px around a place that Pillow's BICUBIC weighs in at most, where it does not shrink; as many times more where
+it does. (It is 2, and a size that is rounded to whole px shrinks a little.)"""
+LEAST_VISIBLE = 1e-3
+"""A px of a view of which no more than this share is visible has no colour."""
 
 
 @dataclass(frozen=True)
 class View:
     """Part of the canvas as the context encoder sees it."""
 
-    colour: Floats
-    """(h, w, 3), -1..1, the mean of the visible pixels; where there are none, 0."""
+    levels: Pixels | Floats
+    """(h, w, 3), 0..255. At canvas scale its bytes as they are, hidden ones too; else the mean of the visible ones."""
     hole: Bools
     """(h, w), True where a px touches any hidden canvas px."""
     visible: Floats
     """(h, w), 0..1, the share of a px that is visible."""
 
+    @property
+    def colour(self) -> Floats:
+        """(h, w, 3), -1..1, the mean of the visible pixels; where there are none, 0."""
+        colour = self.levels.astype(np.float32)
+        colour /= np.float32(127.5)
+        colour -= np.float32(1)
+        colour[self.visible <= LEAST_VISIBLE] = 0
+        return colour
 
-def view(canvas: Canvas, mask: npt.NDArray[np.floating], box: Box, size: tuple[int, int]) -> View:
+
+def view(
+    canvas: Canvas,
+    mask: npt.NDArray[np.floating] | None,
+    box: Box,
+    size: tuple[int, int],
+    masked: Box | None = None,
+) -> View:
     """The canvas inside `box`, resampled to `size` (width, height). `mask` (h, w): of the canvas's region.
 
-    Hidden pixels (mask > 0) never reach the colours. A box past the canvas shows its edge pixels repeated. What lies
-    outside the canvas's region comes from its overview. Memory stays near that of the box itself.
+    Hidden pixels (mask > 0) never reach the colours; without a mask none is hidden. `masked`: a box of the canvas that
+    holds all of them, where one is known: the rest of the mask is not read. A box past the canvas shows its edge pixels
+    repeated. What lies outside the canvas's region comes from its overview. Memory stays near that of the box itself.
     """
-    inside = box.clip(canvas.size)
-    known = canvas.region.overlap(inside)
-    if known == inside or canvas.overview is None:
-        here = inside.moved(-canvas.region.x, -canvas.region.y).slices()
-        past = (box.w - inside.w, box.h - inside.h)
-        return _resampled(canvas.pixels[here], mask[here] > 0, past, size)
-    return _completed(canvas, mask, box, size)
+    region, inside = canvas.region, box.clip(canvas.size)
+    known = region.contains(inside)
+    near = (masked or region).overlap(region).overlap(inside) if mask is not None else Box(0, 0, 0, 0)
+    hidden = np.zeros((0, 0), bool) if mask is None else mask[near.moved(-region.x, -region.y).slices()] > 0
+    reaching = _repeated(hidden, near, box, canvas.size)
+    hole = touched(reaching, size, box.moved(-near.x, -near.y))
+    if known and ((box.w, box.h) == size or size[0] > box.w):
+        here = inside.moved(-region.x, -region.y).slices()
+        crop = _repeated(canvas.pixels[here], inside, box, canvas.size)
+        if (box.w, box.h) == size:
+            return View(crop.copy(), hole, (~hole).astype(np.float32))
+        return _enlarged(crop, touched(reaching, (box.w, box.h), box.moved(-near.x, -near.y)), hole)
+    if known:
+        step = max(1, min(box.w // size[0], box.h // size[1]) // SAMPLES_PER_PIXEL)
+        xs = every(box.x, box.w, size[0], step, canvas.size[0])
+        ys = every(box.y, box.h, size[1], step, canvas.size[1])
+    else:
+        xs = spread(box.x, box.w, size[0], SAMPLES_PER_PIXEL // 2, canvas.size[0])
+        ys = spread(box.y, box.h, size[1], SAMPLES_PER_PIXEL // 2, canvas.size[1])
+    levels = _all_colours(canvas, xs, ys, size, known)
+    count = np.outer(ys.counts(size[1]), xs.counts(size[0])).astype(np.float32)[..., None]
+    shown = count.copy()
+    # What is hidden is taken away again: most of a picture is not, and the sums are exact.
+    xs, ys = xs.within(near.x, near.right), ys.within(near.y, near.bottom)
+    under = canvas.pixels[near.moved(-region.x, -region.y).slices()]
+    add_sums(levels, under, ys, xs, hidden, sign=-1)
+    add_sums(shown, hidden.view(np.uint8)[..., None], ys, xs, sign=-1)
+    levels /= np.repeat(np.maximum(shown, 1), 3, axis=2)
+    return View(levels, hole, (shown / count)[..., 0])
 
 
-def _resampled(pixels: Pixels, hidden: Bools, past: tuple[int, int], size: tuple[int, int]) -> View:
-    """A view of pixels (h, w, 3), their last column and row repeated `past` = (columns, rows) times."""
-    crop = pixels
-    if any(past):  # np.pad copies even where it adds nothing: half a second for a large canvas
-        padding = ((0, past[1]), (0, past[0]))
-        crop = np.pad(pixels, (*padding, (0, 0)), mode="edge")
-        hidden = np.pad(hidden, padding, mode="edge")
-    height, width = hidden.shape
-    hole = touched(hidden, size)
-    if (width, height) == size:
-        return View(np.where(hole[..., None], np.float32(0), _signed(crop)), hole, (~hole).astype(np.float32))
-    step = max(1, min(width // size[0], height // size[1]) // SAMPLES_PER_PIXEL)
-    crop, visible = crop[::step, ::step], ~hidden[::step, ::step]
-    resample = Image.Resampling.BOX if size[0] <= width else Image.Resampling.BILINEAR
-    weight = _resize(visible.astype(np.float32), size, resample)
-    channels = [_resize(_signed(crop[..., i]) * visible, size, resample) for i in range(3)]
-    colour = np.stack(channels, axis=-1) / np.maximum(weight, 1e-6)[..., None]
-    colour = np.where(weight[..., None] > 1e-3, np.clip(colour, -1, 1), 0)
-    return View(colour.astype(np.float32), hole, weight)
+def _all_colours(canvas: Canvas, xs: Samples, ys: Samples, size: tuple[int, int], known: bool) -> Sums:
+    """Sums of the colours at the samples, hidden or not: the region's where it reaches, the overview's elsewhere."""
+    total = np.zeros((size[1], size[0], 3), np.float32)
+    region, overview = canvas.region, canvas.overview
+    known_x, known_y = xs.within(region.x, region.right), ys.within(region.y, region.bottom)
+    add_sums(total, canvas.pixels, known_y, known_x)
+    if not known and overview is not None:
+        width, height = canvas.size
+        # Everywhere, less where the region covers it.
+        for y, x, sign in ((ys, xs, 1), (known_y.moved(region.y), known_x.moved(region.x), -1)):
+            coarse_y, coarse_x = y.scaled(overview.shape[0], height), x.scaled(overview.shape[1], width)
+            add_sums(total, overview, coarse_y, coarse_x, sign=sign)
+    return total
 
 
-def _completed(canvas: Canvas, mask: npt.NDArray[np.floating], box: Box, size: tuple[int, int]) -> View:
-    """A view of sampled pixels: the region's where it reaches, the overview's elsewhere."""
-    assert canvas.overview is not None
-    region = canvas.region
-    x, per_x = _samples(box.x, box.w, size[0], canvas.size[0])
-    y, per_y = _samples(box.y, box.h, size[1], canvas.size[1])
-    coarse_x = x * canvas.overview.shape[1] // canvas.size[0]
-    coarse_y = y * canvas.overview.shape[0] // canvas.size[1]
-    pixels = canvas.overview[np.ix_(coarse_y, coarse_x)]
-    visible = np.ones(pixels.shape[:2], np.float32)
-    inside_x = np.flatnonzero((x >= region.x) & (x < region.right))
-    inside_y = np.flatnonzero((y >= region.y) & (y < region.bottom))
-    there, here = np.ix_(inside_y, inside_x), np.ix_(y[inside_y] - region.y, x[inside_x] - region.x)
-    pixels[there], visible[there] = canvas.pixels[here], mask[here] <= 0
-
-    def mean(values: Floats) -> Floats:
-        # One axis after the other, rows first: several times as fast as both at once.
-        rows = values.reshape(size[1], per_y, -1).mean(axis=1)
-        return np.asarray(rows.reshape(size[1], size[0], per_x, -1).mean(axis=2))
-
-    weight = mean(visible)
-    colour = mean(_signed(pixels) * visible[..., None]) / np.maximum(weight, 1e-6)
-    hole = touched(mask > 0, size, box.moved(-region.x, -region.y))
-    return View(np.where(weight > 1e-3, colour, np.float32(0)), hole, weight[..., 0])
+def _enlarged(pixels: Pixels, hidden: Bools, hole: Bools) -> View:
+    """A larger view of pixels (h, w, 3): what is visible of them, interpolated."""
+    size = (hole.shape[1], hole.shape[0])
+    visible = (~hidden).astype(np.float32)
+    weight = _resize(visible, size)
+    channels = [_resize(pixels[..., i] * visible, size) for i in range(3)]
+    levels = np.stack(channels, axis=-1) / np.maximum(weight, 1e-6)[..., None]
+    return View(np.clip(levels, 0, 255).astype(np.float32), hole, weight)
 
 
-def _samples(start: int, length: int, count: int, canvas: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Canvas px, evenly spread under `count` px of a view of `length` canvas px from `start`; and how many for each."""
-    each = min(SAMPLES_PER_PIXEL // 2, -(-length // count))
-    places = start + ((np.arange(count * each) + 0.5) * length / (count * each)).astype(np.intp)
-    return np.clip(places, 0, canvas - 1), each
+def _repeated(values: npt.NDArray[Any], place: Box, box: Box, canvas: tuple[int, int]) -> npt.NDArray[Any]:
+    """Values (h, w, ...) of a place on the canvas, repeated at its right and bottom end as far as `box` goes past."""
+    right = box.right - canvas[0] if place.right == canvas[0] else 0
+    bottom = box.bottom - canvas[1] if place.bottom == canvas[1] else 0
+    if max(right, bottom) <= 0:
+        return values
+    padding = [(0, max(0, bottom)), (0, max(0, right)), (0, 0)]
+    return np.pad(values, padding[: values.ndim], mode="edge")
 
 
 def touched(hidden: Bools, size: tuple[int, int], box: Box | None = None) -> Bools:
@@ -108,26 +135,53 @@ def touched(hidden: Bools, size: tuple[int, int], box: Box | None = None) -> Boo
     """
     height, width = hidden.shape
     box = box or Box(0, 0, width, height)
-    rows = [
-        hidden[max(0, box.y + low) : max(0, box.y + high)].any(axis=0) for low, high in _spans(box.h, size[1])
-    ]
-    total = np.zeros((size[1], width + 1), dtype=np.int32)
+    found = np.zeros((size[1], size[0]), bool)
+    if (box.w, box.h) == size:
+        shared = box.overlap(Box(0, 0, width, height))
+        found[shared.moved(-box.x, -box.y).slices()] = hidden[shared.slices()]
+        return found
+    spans = [(max(0, box.y + low), max(0, box.y + high)) for low, high in _spans(box.h, size[1])]
+    reached = [row for row, (low, high) in enumerate(spans) if low < min(high, height)]
+    if not reached:
+        return found
+    total = np.zeros((len(reached), width + 1), dtype=np.int32)
+    rows = [hidden[slice(*spans[row])].any(axis=0) for row in reached]
     np.cumsum(np.stack(rows), axis=1, out=total[:, 1:])
     low, high = np.clip(np.array(_spans(box.w, size[0])).T + box.x, 0, width)
-    return np.asarray(total[:, high] > total[:, low])
+    found[reached[0] : reached[-1] + 1] = total[:, high] > total[:, low]
+    return found
 
 
-def from_window(pixels: Floats, plan: EditPlan) -> Pixels:
-    """The fill box (h, w, 3) at canvas resolution, cut out of generated window pixels (working size, -1..1)."""
-    image = to_bytes(pixels)
-    box, window = plan.fill_box, plan.window
-    left, top = (box.x - window.x) * plan.scale, (box.y - window.y) * plan.scale
-    region = (left, top, left + box.w * plan.scale, top + box.h * plan.scale)
-    if plan.scale == 1:
-        x, y = round(left), round(top)
-        return image[y : y + box.h, x : x + box.w].copy()
-    resized = Image.fromarray(image).resize((box.w, box.h), Image.Resampling.BICUBIC, box=region)
-    return np.asarray(resized)
+def from_window(
+    pixels: Floats | Pixels, plan: EditPlan, part: Box | None = None, size: tuple[int, int] | None = None
+) -> Pixels:
+    """The fill box (h, w, 3) at canvas resolution, or at `size` (width, height), cut out of generated window pixels.
+
+    `pixels`: at working size, -1..1 or bytes. `part`: what they are of the window, in working px, where they are not
+    all of it; it holds what `part_needed` tells.
+    """
+    box, size = plan.fill_box, size or (plan.fill_box.w, plan.fill_box.h)
+    needed = part_needed(plan)
+    part = part or Box(0, 0, *plan.working_size)
+    shown = pixels[needed.moved(-part.x, -part.y).slices()]
+    image: Pixels = shown.copy() if shown.dtype == np.uint8 else to_bytes(shown)  # type: ignore[arg-type, assignment]
+    if plan.scale == 1 and size == (box.w, box.h):
+        return image
+    # In its place: moved to the corner, the same pixels would be weighed by otherwise rounded numbers.
+    window = np.zeros((plan.working_size[1], plan.working_size[0], 3), np.uint8)
+    window[needed.slices()] = image
+    left, top = (box.x - plan.window.x) * plan.scale, (box.y - plan.window.y) * plan.scale
+    place = (left, top, left + box.w * plan.scale, top + box.h * plan.scale)
+    return np.asarray(Image.fromarray(window).resize(size, Image.Resampling.BICUBIC, box=place))
+
+
+def part_needed(plan: EditPlan) -> Box:
+    """What `from_window` looks at, in working px: the fill box, and what is weighed in where it is resampled."""
+    box, scale = plan.fill_box.moved(-plan.window.x, -plan.window.y), plan.scale
+    left, top = math.floor(box.x * scale), math.floor(box.y * scale)
+    right, bottom = math.ceil(box.right * scale), math.ceil(box.bottom * scale)
+    margin = 0 if scale == 1 else RESAMPLING_REACH * math.ceil(max(1, scale))
+    return Box(left, top, right - left, bottom - top).enlarged(margin).clip(plan.working_size)
 
 
 def to_bytes(pixels: Floats) -> Pixels:
@@ -137,20 +191,25 @@ def to_bytes(pixels: Floats) -> Pixels:
 
 def with_alpha(fill: Pixels, alpha: npt.NDArray[np.floating]) -> Pixels:
     """A fill (h, w, 4) of its colours (h, w, 3) and the mask (h, w) in its box, 0..1; above 0 wherever the mask is."""
-    opacity = np.rint(alpha * 255).clip(0, 255)
-    opacity = np.where((alpha > 0) & (opacity == 0), 1, opacity).astype(np.uint8)
-    return np.concatenate(
-        [np.where(opacity[..., None] > 0, fill, 0).astype(np.uint8), opacity[..., None]], axis=-1
-    )
+    opacity = np.rint(alpha * 255).clip(0, 255).astype(np.uint8)
+    faint = opacity == 0
+    if faint.any():
+        opacity[faint & (alpha > 0)] = 1
+        faint = opacity == 0
+    result = np.empty((*alpha.shape, 4), np.uint8)
+    for channel in range(3):  # one by one: several times as fast as pixels of three into pixels of four
+        result[..., channel] = fill[..., channel]
+    result[..., 3] = opacity
+    result[faint] = 0
+    return result
 
 
 def paste(canvas: Pixels, fill: Pixels, box: Box) -> Pixels:
     """A copy of the canvas with a fill (h, w, 4) over it; bit-exact wherever the fill's alpha is 0."""
     result = canvas.copy()
-    alpha = fill[..., 3:].astype(np.uint32)
-    below = result[box.slices()].astype(np.uint32)
-    mixed = (fill[..., :3] * alpha + below * (255 - alpha) + 127) // 255
-    result[box.slices()] = np.where(alpha > 0, mixed, below)
+    alpha = fill[..., 3:].astype(np.uint16)  # 255 * 255 + 127 still fits
+    below = result[box.slices()]
+    below[:] = (fill[..., :3] * alpha + below * (255 - alpha) + 127) // 255
     return result
 
 
@@ -161,12 +220,8 @@ def layer(size: tuple[int, int], fill: Pixels, box: Box) -> Pixels:
     return result
 
 
-def _signed(pixels: Pixels) -> Floats:
-    return np.asarray(pixels.astype(np.float32) / 127.5 - 1, dtype=np.float32)
-
-
-def _resize(values: Floats, size: tuple[int, int], resample: Image.Resampling) -> Floats:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(values)).resize(size, resample))
+def _resize(values: Floats, size: tuple[int, int]) -> Floats:
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
 
 
 def _spans(length: int, count: int) -> list[tuple[int, int]]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from lazydiffusion.errors import BadInput
+
+FULL, INT8, FP8 = "full", "int8", "fp8"
+WEIGHTS = (FULL, INT8, FP8)
+"""How many bits a large model's weights are kept in: those of the device's precision, or eight."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Choice:
     device: torch.device
     dtype: torch.dtype
     reason: str
+    weights: str = FULL
+    """One of WEIGHTS."""
 
     @property
     def name(self) -> str:
@@ -25,8 +31,16 @@ class Choice:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
 
 
-def choose_device(name: str = "auto") -> Choice:
+def choose_device(name: str = "auto", weights: str = FULL) -> Choice:
     """The device for "auto", "cuda" or "cpu". Raises BadInput when CUDA is asked for and cannot be had."""
+    if weights not in WEIGHTS:
+        raise BadInput(
+            f"The weights are {weights!r}; they must be {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}."
+        )
+    return replace(_choose(name), weights=weights)
+
+
+def _choose(name: str) -> Choice:
     if name not in ("auto", "cuda", "cpu"):
         raise BadInput(f"The device is {name!r}; it must be auto, cuda or cpu.")
     if name == "cpu":

@@ -110,10 +110,12 @@ def plan(
             f"The mask is {mask.shape[1]} x {mask.shape[0]} px but the {part} is {region.w} x {region.h} px; "
             "they must be the same size."
         )
-    fill_box = bounding_box(mask).moved(region.x, region.y)
+    masked = bounding_box(mask)
+    fill_box = masked.moved(region.x, region.y)
     window, token_px = framing(canvas_size, fill_box, window_tokens)
     rows, cols = window.h // token_px, window.w // token_px
-    hidden = tokens.hidden_tokens(_inside(mask, region, window), token_px, rows, cols)
+    corner = fill_box.x - window.x, fill_box.y - window.y
+    hidden = tokens.hidden_tokens(mask[masked.slices()], token_px, rows, cols, corner)
     size = tokens.bucket(int(hidden.sum()), rows * cols)
     grid = overview_grid(canvas_size, overview_tokens)
     return EditPlan(
@@ -129,22 +131,14 @@ def plan(
     )
 
 
-def _inside(mask: Mask, region: Box, box: Box) -> Mask:
-    """The part of a region's mask that lies in `box`, 0 where the region does not reach: (h, w) from box's corner."""
-    shared = region.overlap(box)
-    known = mask[shared.moved(-region.x, -region.y).slices()]
-    if (shared.x, shared.y) == (box.x, box.y):
-        return known
-    result = np.zeros((shared.bottom - box.y, shared.right - box.x), dtype=mask.dtype)
-    result[shared.y - box.y :, shared.x - box.x :] = known
-    return result
-
-
 def bounding_box(mask: Mask) -> Box:
     """Smallest box around the pixels > 0 of a mask (H, W). Raises BadInput when there are none."""
-    ys, xs = np.flatnonzero((mask > 0).any(axis=1)), np.flatnonzero((mask > 0).any(axis=0))
+    # The largest value of each row, then of the columns of those rows that have any: one pass, and no array as large
+    # as the canvas. fmax, as `> 0` does, passes over what is not a number.
+    ys = np.flatnonzero(np.fmax.reduce(mask, axis=1) > 0)
     if len(ys) == 0:
         raise BadInput("The mask is empty: select the part of the picture that should be generated.")
+    xs = np.flatnonzero(np.fmax.reduce(mask[ys[0] : ys[-1] + 1], axis=0) > 0)
     return Box(int(xs[0]), int(ys[0]), int(xs[-1] - xs[0]) + 1, int(ys[-1] - ys[0]) + 1)
 
 
@@ -164,44 +158,46 @@ def overview_positions(
 
 
 def grow(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
-    """Dilate a mask (H, W) by a disc of `radius` px: every pixel takes the largest value within reach."""
+    """Dilate a mask (H, W) by a disc of `radius` px: every pixel takes the largest value within reach.
+
+    By 0 px it is the mask itself.
+    """
     if radius < 0:
         raise BadInput(f"The mask cannot grow by {radius} px; use 0 or more.")
     if radius == 0:
-        return mask.astype(np.float32)
+        return np.asarray(mask, dtype=np.float32)
     size = (mask.shape[1], mask.shape[0])
     box = bounding_box(mask)
     reach = Box(box.x - radius, box.y - radius, box.w + 2 * radius, box.h + 2 * radius).clip(size)
     source = np.asarray(mask[reach.slices()], dtype=np.float32)
-    if np.array_equal(np.unique(source), [0, 1]) or np.array_equal(np.unique(source), [1]):
+    if ((source == 0) | (source == 1)).all():
         grown = _grow_binary(source > 0, radius).astype(np.float32)
     else:  # a soft selection: one binary dilation for each of its (at most 255) levels
         grown = np.zeros_like(source)
-        for level in np.unique(source)[1:] if source.min() == 0 else np.unique(source):
+        levels = np.unique(source)
+        for level in levels[1:] if levels[0] == 0 else levels:
             np.maximum(grown, level * _grow_binary(source >= level, radius), out=grown)
     result = np.zeros(mask.shape, dtype=np.float32)
     result[reach.slices()] = grown
     return result
 
 
-def feather(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
+def feather(mask: Mask, radius: int, box: Box) -> npt.NDArray[np.float32]:
     """Soften a mask (H, W) inwards: from its border its value rises linearly to full over `radius` px.
 
-    Stays 0 wherever the mask is 0 and above 0 wherever it is above 0; the canvas's own edge is no border. Raises
-    BadInput for an empty mask.
+    `box`: holds all that is masked; the result, (h, w), is what lies in it. It stays 0 wherever the mask is 0 and above
+    0 wherever it is above 0; the canvas's own edge is no border.
     """
     if radius < 0:
         raise BadInput(f"A feather of {radius} px is not possible; use 0 or more.")
-    mask = np.array(mask, dtype=np.float32)
+    soft = np.array(mask[box.slices()], dtype=np.float32)
     if radius == 0:
-        return mask
-    box = bounding_box(mask)
-    margin = radius + 1
-    near = Box(box.x - margin, box.y - margin, box.w + 2 * margin, box.h + 2 * margin)
-    inside = near.clip((mask.shape[1], mask.shape[0])).slices()
-    blurred = _box_blur(_box_blur((mask[inside] > 0).astype(np.float32), radius, 0), radius, 1)
-    mask[inside] *= np.clip(2 * blurred - 1, 1 / (radius + 1), 1)
-    return mask
+        return soft
+    near = box.enlarged(radius + 1).clip((mask.shape[1], mask.shape[0]))
+    blurred = (mask[near.slices()] > 0).astype(np.float32)
+    blurred = _box_blur(_box_blur(blurred, radius, 0), radius, 1)[box.moved(-near.x, -near.y).slices()]
+    soft *= np.clip(2 * blurred - 1, 1 / (radius + 1), 1)
+    return soft
 
 
 def _grow_binary(mask: tokens.Bools, radius: int) -> tokens.Bools:

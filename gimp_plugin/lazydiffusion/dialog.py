@@ -305,7 +305,7 @@ class FillDialog:
     def _show_core(self) -> None:
         if not self._open:
             return
-        self.form.set_models(self.core.models)
+        self.form.model.offer(self.core.choices)
         if not self.busy:
             self.status.set_text(self.core.text)
 

@@ -13,6 +13,7 @@ from lazydiffusion.protocol import MAX_SEED
 from .arguments import label_of
 from .gtk import SPACE, Gdk, Gtk, column, fold, row, tr
 from .image import Layer
+from .model_box import ModelBox
 
 MODE_MNEMONICS = {Mode.FILL: "i", Mode.ADD: "b", Mode.REMOVE: "R"}
 PROMPT_LINES = 3
@@ -46,8 +47,7 @@ class FieldForm:
         self.sketch = Gtk.ComboBoxText()
         self.sketch.set_name("lazySketch")
         self.sketch.connect("notify::popup-shown", lambda *_: self.refill_sketch())
-        self.model = Gtk.ComboBoxText()
-        self.model.set_name("lazyModel")
+        self.model = ModelBox()
         grid = Gtk.Grid(column_spacing=SPACE, row_spacing=4, margin_top=4)
         shown = {
             "variations": self.variations,
@@ -57,7 +57,7 @@ class FieldForm:
             "grow": self.grow,
             "feather": self.feather,
             "sketch": self.sketch,
-            "model": self.model,
+            "model": self.model.widget,
         }
         for line, (name, field) in enumerate(known.items()):
             label = Gtk.Label.new_with_mnemonic(label_of(name))
@@ -100,7 +100,7 @@ class FieldForm:
             getattr(self, name).set_value(getattr(values, name))
         self.seed.set_text(str(values.seed))
         self.lock.set_active(values.seed_locked)
-        self.set_models([], values.model)
+        self.model.choose(values.model)
         self._show_mode()
 
     def values(self) -> FieldValues:
@@ -116,22 +116,12 @@ class FieldForm:
             guidance=round(self.guidance.get_value(), 1),
             grow=self.grow.get_value_as_int(),
             feather=self.feather.get_value_as_int(),
-            model=self.model.get_active_text() or FieldValues.model,
+            model=self.model.name or FieldValues.model,
         )
 
     def throw_dice(self) -> None:
         """A new seed."""
         self.seed.set_text(str(thrown_seed()))
-
-    def set_models(self, names: list[str], chosen: str = "") -> None:
-        """What there is to choose from; the chosen one stays even if the core does not know it (yet)."""
-        chosen = chosen or self.model.get_active_text() or ""
-        wanted = names if chosen in names or not chosen else [chosen, *names]
-        if wanted != [line[0] for line in self.model.get_model()]:
-            self.model.remove_all()
-            for name in wanted:
-                self.model.append(name, name)
-        self.model.set_active_id(chosen)
 
     def choose_sketch(self, layer: Optional[int]) -> None:
         """Choose a layer, if it is (still) one of the image's."""

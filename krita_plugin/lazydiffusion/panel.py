@@ -315,4 +315,4 @@ class Panel(PanelWidgets):
             state = "busy"
         self.dot.set_colour(DOT.get(state, DOT[""]))
         self.status.setText(self.session.text or self.applying.text or self.watch.core.text)
-        self.settings.set_models(self.watch.core.models)
+        self.settings.model.offer(self.watch.core.choices)

@@ -9,6 +9,7 @@ from lazydiffusion.client.words import tr
 from lazydiffusion.protocol import MAX_SEED
 
 from .document import Layer
+from .model_box import ModelBox
 from .qt import QtCore, QtGui, QtWidgets
 from .widgets import WheelGuard, tool_button
 
@@ -50,7 +51,8 @@ class SettingsForm(QtWidgets.QWidget):
         for part in (self.seed, self.lock, dice):
             seed_row.addWidget(part)
         self.sketch = SketchBox(layers)
-        self.model = _narrow(QtWidgets.QComboBox(), "lazyModel")
+        self.model = ModelBox(known["model"].tip)
+        _narrow(self.model, "lazyModel")
         self.model.activated.connect(lambda index: self.edited.emit())
 
         form = QtWidgets.QFormLayout(self)
@@ -86,7 +88,7 @@ class SettingsForm(QtWidgets.QWidget):
         self.guidance.setValue(values.guidance)
         self.grow.setValue(values.grow)
         self.feather.setValue(values.feather)
-        self.set_models([], values.model)
+        self.model.choose(values.model)
         self.blockSignals(was)
 
     def store_values(self, values: FieldValues) -> None:
@@ -96,16 +98,7 @@ class SettingsForm(QtWidgets.QWidget):
         values.seed_locked = self.lock.isChecked()
         values.steps, values.guidance = self.steps.value(), self.guidance.value()
         values.grow, values.feather = self.grow.value(), self.feather.value()
-        values.model = self.model.currentText()
-
-    def set_models(self, names: list[str], chosen: str = "") -> None:
-        """What there is to choose from; the chosen one stays even if the core does not know it (yet)."""
-        chosen = chosen or self.model.currentText()
-        wanted = names if chosen in names or not chosen else [chosen, *names]
-        if wanted != [self.model.itemText(row) for row in range(self.model.count())]:
-            self.model.clear()
-            self.model.addItems(wanted)
-        self.model.setCurrentText(chosen)
+        values.model = self.model.name
 
     def throw_dice(self) -> None:
         """A new seed."""

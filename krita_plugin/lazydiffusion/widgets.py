@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Callable, Optional
 
 from lazydiffusion.client.words import tr
@@ -199,6 +200,11 @@ class WheelGuard(QtCore.QObject):
             event.ignore()
             return True
         return False
+
+
+def wrapped(tip: str) -> str:
+    """A tooltip that Qt breaks into lines, which it does with rich text only."""
+    return "".join("<p>%s</p>" % escape(line) for line in tip.splitlines())
 
 
 def tool_button(symbol: str, what: str, name: str) -> QtWidgets.QToolButton:

@@ -77,9 +77,13 @@ def test_warming_says_that_it_starts_until_it_has(core: StandIn, later: Later) -
     assert later.waiting == [], "it runs already"
 
 
+def test_what_no_core_has_told_is_no_choice(later: Later) -> None:
+    assert CoreView(lambda: None, later).choices == []
+
+
 def test_models_and_their_windows(later: Later) -> None:
     view = CoreView(lambda: None, later)
     view.info = {"models": [{"name": "clipart", "window_tokens": 16}, {"name": "large", "window_tokens": 32}]}
-    assert view.models == ["clipart", "large"]
+    assert [choice.name for choice in view.choices] == ["clipart", "large"]
     assert view.window_tokens("large", 16) == 32
     assert view.window_tokens("unknown", 16) == 16

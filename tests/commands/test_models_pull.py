@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from typer.testing import CliRunner, Result
 
 from lazydiffusion import checkpoints, hub
 from lazydiffusion.cli import app
-from lazydiffusion.commands import models as models_command
+from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.engines.names import FLUX2_KLEIN, engine_of
 
 pytestmark = pytest.mark.integration
@@ -114,7 +115,9 @@ def test_a_pulled_model_is_found_by_its_name_and_its_hashes_hold(
 
 
 def test_a_known_model_is_listed_before_and_after(remote: Hub, models: Path) -> None:
-    assert listed()["flux2-klein"]["state"] == "not downloaded: lazydiffusion models pull flux2-klein"
+    assert listed()["flux2-klein"]["state"] == (
+        "not downloaded, 16 GB, licence Apache-2.0: lazydiffusion models pull flux2-klein"
+    )
     pull()
     assert listed()["flux2-klein"]["state"] == "ready"
 
@@ -288,7 +291,7 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(
 
 
 def test_a_pin_is_what_is_asked_for(remote: Hub, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models_command.PINS, "flux2-klein", "c" * 40)
+    monkeypatch.setitem(KNOWN, "flux2-klein", replace(KNOWN["flux2-klein"], commit="c" * 40))
     assert f"no revision '{'c' * 40}'" in said(pull())
     assert pull("flux2-klein", "--yes", "--revision", "main").exit_code == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -28,13 +29,13 @@ from lazydiffusion.canvas import Canvas
 from lazydiffusion.devices import choose_device
 from lazydiffusion.engines.base import Edit, Fill, Report, Step
 from lazydiffusion.engines.flux2_klein import (
-    WORKING_BYTES,
     Flux2KleinEngine,
     Flux2KleinOptions,
-    fits,
     load_pipeline,
 )
-from lazydiffusion.errors import BadInput, BadModel
+from lazydiffusion.errors import BadInput, BadModel, OutOfMemory
+from lazydiffusion.pipelines.flux2_klein import LazyFlux2KleinPipeline
+from lazydiffusion.pipelines.flux2_placement import PLACEMENTS, STREAMED, TURNS, WHOLE
 from lazydiffusion.pipelines.flux2_reference import Laziness
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import Box, overview_size, region_to_send
@@ -175,7 +176,18 @@ def test_a_frugal_run_makes_the_same_fill_and_lets_the_models_take_turns() -> No
     engine = Flux2KleinEngine(tiny_klein(), OPTIONS)
     [plain], [frugal] = fills(engine, edit()), fills(engine, edit(), frugal=True)
     assert np.array_equal(plain.pixels, frugal.pixels)
-    assert engine.pipeline.swap
+    assert engine.pipeline.placement == TURNS
+
+
+@pytest.mark.parametrize("placement", [TURNS, STREAMED])
+def test_wherever_the_models_lie_the_fill_is_the_same(
+    engine: Flux2KleinEngine, folder: Path, placement: str
+) -> None:
+    elsewhere = Flux2KleinEngine.load(folder, CPU, replace(OPTIONS, placement=placement))
+    for asked in (edit(), edit(hole=Box(20, 20, 50, 60), prompt="a dog")):
+        [found], [usual] = fills(elsewhere, asked, frugal=True), fills(engine, asked)
+        assert np.array_equal(found.pixels, usual.pixels)
+    assert elsewhere.pipeline.placement == placement
 
 
 @pytest.mark.parametrize(
@@ -260,6 +272,28 @@ def test_weights_that_were_cut_off_are_refused(copy: Path) -> None:
         load_pipeline(copy, CPU)
 
 
+def test_a_full_memory_is_no_fault_of_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrapped(error: Exception) -> Exception:
+        outer = OSError("Unable to load weights from checkpoint file")
+        outer.__cause__ = error
+        return outer
+
+    gpu = torch.OutOfMemoryError("CUDA out of memory.")
+    linux = RuntimeError(
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to"
+    )
+    windows = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes.")
+    mapped = OSError(errno.ENOMEM, "Cannot allocate memory")
+    for error in (gpu, linux, windows, mapped, MemoryError(), wrapped(linux), wrapped(gpu)):
+
+        def full(*_: object, error: Exception = error, **how: object) -> None:
+            raise error
+
+        monkeypatch.setattr(LazyFlux2KleinPipeline, "from_pretrained", full)
+        with pytest.raises(OutOfMemory, match="memory is full"):
+            Flux2KleinEngine.load(folder, CPU, OPTIONS)
+
+
 def test_a_model_of_another_architecture_is_refused(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="cannot be loaded as a FLUX"):
         load_pipeline(tiny_sdxl(tmp_path / "sdxl"), CPU)
@@ -286,15 +320,10 @@ def test_parts_that_do_not_fit_each_other_are_refused(
         load_pipeline(tmp_path / "odd", CPU)
 
 
-def test_models_take_turns_where_they_do_not_fit_beside_an_edit() -> None:
-    assert fits(8 * 2**30, 8 * 2**30 + WORKING_BYTES)
-    assert not fits(8 * 2**30, 8 * 2**30)
-
-
 @pytest.mark.gpu
-@pytest.mark.parametrize("swap", [False, True], ids=["kept", "swapped"])
-def test_it_runs_on_a_gpu_in_bfloat16(folder: Path, swap: bool) -> None:
-    engine = Flux2KleinEngine.load(folder, choose_device("cuda"), replace(OPTIONS, swap=swap))
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_it_runs_on_a_gpu_in_bfloat16(folder: Path, placement: str) -> None:
+    engine = Flux2KleinEngine.load(folder, choose_device("cuda"), replace(OPTIONS, placement=placement))
     for laziness in (Laziness(), Laziness("refreshed"), Laziness("full")):
         engine.options = replace(engine.options, laziness=laziness)
         report = Report()
@@ -303,5 +332,8 @@ def test_it_runs_on_a_gpu_in_bfloat16(folder: Path, swap: bool) -> None:
         assert made[0].pixels[..., :3].std() > 5
     pipeline = engine.pipeline
     assert pipeline.transformer.dtype == torch.bfloat16
-    assert (pipeline.text_encoder.device.type == "cpu") == swap
-    assert pipeline.transformer.device.type == pipeline.vae.device.type == "cuda"
+    away = [placement == STREAMED, placement != WHOLE]
+    for model, elsewhere in zip((pipeline.transformer, pipeline.text_encoder), away, strict=True):
+        weights = model.state_dict()[next(name for name in model.state_dict() if ".0." in name)]
+        assert (weights.device.type == "cpu") == elsewhere
+    assert pipeline.device.type == "cuda"

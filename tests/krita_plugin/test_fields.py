@@ -9,6 +9,7 @@ from tests.krita_plugin.conftest import Bench
 from tests.service.core_process import MODEL
 
 from lazydiffusion.client import connect
+from lazydiffusion.client.model_choice import ModelChoice
 from lazydiffusion.client.modes import ADD_STRENGTH
 from lazydiffusion.protocol import MAX_SEED, EditSettings
 
@@ -75,15 +76,92 @@ def test_automatic_leaves_steps_and_guidance_to_the_model(bench: Bench) -> None:
 
 def test_a_model_that_the_core_does_not_have_is_told(bench: Bench) -> None:
     bench.open()
-    bench.panel.settings.set_models([MODEL], "sunflowers")
+    bench.panel.settings.model.choose("sunflowers")
     bench.panel.generate()
     bench.finish()
     assert bench.notice == "The core has no model 'sunflowers'; it has clipart, tiny."
     bench.panel.watch.core.look()
     model = bench.panel.settings.model
+    bench.wait_until(lambda: model.count() == 4)
+    assert rows(bench) == {"sunflowers": True, "clipart": True, MODEL: True, "flux2-klein": False}
+    assert model.name == "sunflowers", "what the artist chose is not changed behind their back"
+
+
+def rows(bench: Bench) -> dict[str, bool]:
+    """By name: whether a row can be chosen."""
+    model = bench.panel.settings.model
+    enabled = QtCore.Qt.ItemFlag.ItemIsEnabled
+    return {
+        model.itemData(row): bool(model.model().index(row, 0).flags() & enabled)
+        for row in range(model.count())
+    }
+
+
+def test_a_model_that_is_not_downloaded_is_shown_with_what_to_do_and_cannot_be_chosen(
+    bench: Bench, qtbot: QtBot
+) -> None:
+    bench.open()
+    bench.panel.settings_fold.open = True
+    bench.panel.watch.core.warm()
+    model = bench.panel.settings.model
     bench.wait_until(lambda: model.count() == 3)
-    assert [model.itemText(row) for row in range(model.count())] == ["sunflowers", "clipart", MODEL]
-    assert model.currentText() == "sunflowers", "what the artist chose is not changed behind their back"
+    row = model.findData("flux2-klein")
+    assert model.itemText(row) == "flux2-klein – not downloaded, 16 GB"
+    tip = model.itemData(row, QtCore.Qt.ItemDataRole.ToolTipRole)
+    assert tip == (
+        "<p>Run `lazydiffusion models pull flux2-klein` in a terminal: 16 GB, licence Apache-2.0. "
+        "Then it can be chosen here.</p>"
+    )
+    assert "lazydiffusion models pull flux2-klein" in model.toolTip()
+    assert model.name == MODEL
+
+    bench.window.widget.activateWindow()
+    model.setFocus()
+    for key in ("Key_Down", "Key_End", "Key_F", "Key_PageDown"):
+        qtbot.keyClick(model, getattr(QtCore.Qt.Key, key))
+        assert model.name == MODEL, key
+    model.showPopup()
+    view = model.view()
+    qtbot.mouseMove(view.viewport(), view.visualRect(model.model().index(0, 0)).center())
+    qtbot.mouseClick(view.viewport(), LEFT, pos=view.visualRect(model.model().index(row, 0)).center())
+    assert model.name == MODEL
+    assert view.isVisible(), "the list stays, so that the artist can choose another"
+    for key in ("Key_F", "Key_End", "Key_Return"):
+        qtbot.keyClick(view, getattr(QtCore.Qt.Key, key))
+    assert model.name in ("clipart", MODEL)
+    model.hidePopup()
+
+
+def test_a_chosen_model_that_has_become_unusable_stays_and_the_core_says_why(bench: Bench) -> None:
+    bench.open()
+    bench.panel.settings.model.choose("flux2-klein")
+    bench.panel.generate()
+    bench.finish()
+    assert bench.notice == (
+        "The model flux2-klein is not downloaded. Run `lazydiffusion models pull flux2-klein` in a terminal, or choose "
+        "another: clipart, tiny."
+    )
+    bench.wait_until(lambda: bench.panel.settings.model.count() == 3)
+    assert bench.panel.settings.model.name == bench.panel.preferences.model == "flux2-klein"
+
+
+def test_a_row_changes_in_place_so_that_the_list_may_be_open(bench: Bench, qtbot: QtBot) -> None:
+    model = bench.panel.settings.model
+    known = [
+        ModelChoice(MODEL, MODEL),
+        ModelChoice("large", "large – cannot be used", False, "<b> is missing."),
+    ]
+    model.offer(known)
+    first = model.model().item(0)
+    model.offer([ModelChoice(MODEL, MODEL, True, "In memory."), ModelChoice("large", "large (16 GB)")])
+    assert model.model().item(0) is first
+    assert rows(bench) == {MODEL: True, "large": True}
+    assert [model.itemText(row) for row in range(2)] == [MODEL, "large (16 GB)"]
+    assert "In memory." in model.toolTip()
+    model.offer(known)
+    assert "&lt;b&gt; is missing." in model.toolTip(), "words, not markup"
+    model.offer([])
+    assert rows(bench) == {MODEL: True}, "no core runs"
 
 
 def test_remove_needs_no_prompt_and_sends_none(bench: Bench) -> None:
@@ -186,7 +264,8 @@ def test_the_wheel_changes_only_a_field_that_has_the_keyboard(bench: Bench) -> N
     bench.open()
     panel, fields = bench.panel, bench.panel.settings
     panel.settings_fold.open = True
-    fields.set_models(["one", MODEL, "three"], MODEL)
+    fields.model.offer([ModelChoice(name, name) for name in ("one", MODEL, "three")])
+    fields.model.choose(MODEL)
     bench.window.widget.activateWindow()
     panel.prompt.setFocus()
     numbers = (fields.variations, fields.steps, fields.guidance, fields.grow, fields.feather)
@@ -197,7 +276,7 @@ def test_the_wheel_changes_only_a_field_that_has_the_keyboard(bench: Bench) -> N
     wheel_over(fields.model)
     wheel_over(fields.sketch)
     assert [field.value() for field in numbers] == before
-    assert (fields.model.currentText(), fields.sketch.currentIndex()) == (MODEL, 0)
+    assert (fields.model.name, fields.sketch.currentIndex()) == (MODEL, 0)
     fields.grow.setFocus()
     bench.wait_until(fields.grow.hasFocus)
     wheel_over(fields.grow)
@@ -242,7 +321,7 @@ def test_earlier_settings_come_back_into_every_field(bench: Bench, qtbot: QtBot)
     assert fields.seed.text() == str(MAX_SEED)
     assert fields.lock.isChecked()
     assert (fields.steps.value(), fields.guidance.value(), fields.variations.value()) == (9, 3.5, 4)
-    assert (fields.grow.value(), fields.feather.value(), fields.model.currentText()) == (12, 34, "another")
+    assert (fields.grow.value(), fields.feather.value(), fields.model.name) == (12, 34, "another")
     assert panel.modes.checkedButton().objectName() == "lazyModeAdd"
     panel.use_settings(EditSettings(model=MODEL))
     assert panel.modes.checkedButton().objectName() == "lazyModeFill"

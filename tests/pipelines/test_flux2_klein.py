@@ -29,6 +29,7 @@ from lazydiffusion import compose
 from lazydiffusion.errors import BadInput
 from lazydiffusion.pipelines.flux2_denoising import denoise, noisy_tokens
 from lazydiffusion.pipelines.flux2_klein import LazyFlux2KleinPipeline
+from lazydiffusion.pipelines.flux2_placement import TURNS
 from lazydiffusion.pipelines.flux2_reference import Laziness
 from lazydiffusion.window import PATCH
 
@@ -123,7 +124,7 @@ def test_with_everything_hidden_and_a_cached_reference_it_is_diffusers_kv_pipeli
 def test_everything_but_the_steps_runs_once(laziness: Laziness) -> None:
     klein, total = tiny_klein(), ROWS * COLS
     with (
-        calls_of(klein.transformer) as passes, calls_of(klein.text_encoder) as texts,
+        calls_of(klein.transformer) as passes, calls_of(klein.text_encoder.model) as texts,
         calls_of(klein.vae.encoder) as encodes, calls_of(klein.vae.decoder.mid_block) as decodes,
     ):  # fmt: skip
         edit = prepared(klein, SOME, laziness=laziness, steps=5)
@@ -157,8 +158,8 @@ def test_models_that_do_not_fit_together_take_turns(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(
             part, "to", lambda device, name=name, to=part.to: moves.append((name, str(device))) or to(device)
         )
-    monkeypatch.setattr(klein.vae.__class__, "device", property(lambda vae: "cpu:0"))  # stands for the GPU
-    klein.swap = True
+    monkeypatch.setattr(LazyFlux2KleinPipeline, "device", "cpu:0")  # stands for the GPU
+    klein.placement = TURNS
     prepared(klein, SOME)
     assert moves == [
         ("transformer", "cpu"), ("text_encoder", "cpu:0"), ("text_encoder", "cpu"), ("transformer", "cpu:0")

@@ -38,7 +38,8 @@ class CoreProcess:
         self.runtime, self.history = folder / "run", folder / "history"
         self.log = folder / "log.txt"
         self.environment = {
-            **os.environ, places.RUNTIME_VARIABLE: str(self.runtime), "OMP_NUM_THREADS": "1", **(environment or {}),
+            **os.environ, places.RUNTIME_VARIABLE: str(self.runtime), "OMP_NUM_THREADS": "1",
+            "XDG_DATA_HOME": str(folder / "data"), **(environment or {}),
         }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 

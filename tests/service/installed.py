@@ -35,6 +35,7 @@ class Installed:
         self.environment = {
             start.COMMAND_VARIABLE: shlex.quote(str(self.program)),
             places.RUNTIME_VARIABLE: str(self.runtime),
+            "XDG_DATA_HOME": str(folder / "data"),  # no models of the user who runs the tests
         }
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ def test_it_is_named_with_its_window_and_makes_fills(tmp_path: Path) -> None:
         assert info["engines"] == ["lazy", "flux2-klein", "regenerate-image", "regenerate-crop", "diffusers"]
         [model] = [it for it in info["models"] if it["name"] == NAME]
         assert (model["state"], model["window_tokens"]) == ("loaded", SIDE // PATCH)
+        assert (model["engine"], model["problem"]) == ("diffusers", "")
 
         edit = core.submit(edit_request(model=NAME, steps=4, variations=2))
         told = [event for event in edit.events() if not isinstance(event, Previewed)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from lazydiffusion.client.core import connect, look
+from lazydiffusion.client.model_choice import ModelChoice, model_choices
 from lazydiffusion.client.words import core_state, tr
 
 Background = Callable[[Callable[[], Any], Callable[[Any], None], Callable[[Exception], None]], None]
@@ -34,9 +35,9 @@ class CoreView:
         return core_state(self.info, self._client)
 
     @property
-    def models(self) -> list[str]:
-        """The models that an edit may name."""
-        return [str(model.get("name")) for model in (self.info or {}).get("models", [])]
+    def choices(self) -> list[ModelChoice]:
+        """The models that there are, and those that there could be."""
+        return model_choices(self.info or {})
 
     def window_tokens(self, model: str, default: int) -> int:
         """Side of a model's window, tokens; `default` as long as the core has not said."""

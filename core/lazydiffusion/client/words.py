@@ -114,6 +114,15 @@ def time_left(seconds: float) -> str:
     return tr("%d min left") % round(seconds / 60)
 
 
+def size(count: int) -> str:
+    """Bytes for a person."""
+    if count >= 10**10:
+        return tr("%d GB") % round(count / 1e9)
+    if count >= 10**9:
+        return tr("%.1f GB") % (count / 1e9)
+    return tr("%d MB") % round(count / 1e6)
+
+
 def _editor(client: str) -> str:
     name = client.rpartition("-")[0] or client
     return EDITORS.get(name, name)

@@ -51,6 +51,7 @@ def run(
     via_core: bool = False,
     engine: str = "auto",
     view: str | None = None,
+    weights: str = "full",
 ) -> None:
     """Check everything that can be checked, then load, fill and write. Raises LazyDiffusionError."""
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's notes on odd files are not for artists
@@ -61,6 +62,8 @@ def run(
         )
     if via_core and (engine != "auto" or view is not None):
         raise BadInput("The core takes the engine that the model is for: leave --engine and --view away.")
+    if via_core and weights != "full":
+        raise BadInput("The core has its own weights: leave --weights away.")
     canvas = images.read_canvas(files.canvas)
     mask = images.read_mask(files.mask, canvas.size)
     sketch = images.read_sketch(files.sketch, canvas.size) if files.sketch else None
@@ -78,7 +81,9 @@ def run(
         with console.status("Asking the core") if console.is_terminal else nullcontext():
             source = CoreEdit(images.to_srgb(canvas), mask, settings, sketch)
     else:
-        source = _Local(images.to_srgb(canvas), mask, settings, sketch, engine, view, device, console)
+        source = _Local(
+            images.to_srgb(canvas), mask, settings, sketch, engine, view, device, weights, console
+        )
     seeds: list[int] = []
     box: list[int] = []
     writing = 0.0
@@ -126,11 +131,12 @@ class _Local:
         engine: str,
         view: str | None,
         device: str,
+        weights: str,
         console: Console,
     ):
         loading = time.perf_counter()
         self.edit = Edit(Canvas.of(canvas), mask, settings, sketch)
-        self.engine, self.choice = _load(settings.model, engine, view, device, console)
+        self.engine, self.choice = _load(settings.model, engine, view, device, weights, console)
         self.report = Report()
         self.report.ms["load"] = 1000 * (time.perf_counter() - loading)
 
@@ -157,14 +163,16 @@ class _Local:
         }
 
 
-def _load(model: str, engine: str, view: str | None, device: str, console: Console) -> tuple[Any, Any]:
+def _load(
+    model: str, engine: str, view: str | None, device: str, weights: str, console: Console
+) -> tuple[Any, Any]:
     """The engine and its device. Importing PyTorch and diffusers is part of loading, and takes most of it."""
     checkpoints.locate(model)  # a wrong name or hash is told before the long imports
     with console.status("Loading the model") if console.is_terminal else nullcontext():
         from lazydiffusion.devices import choose_device
         from lazydiffusion.engines.choose import load_engine
 
-        choice = choose_device(device)
+        choice = choose_device(device, weights)
         return load_engine(model, choice, engine, view), choice
 
 

@@ -9,12 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lazydiffusion import checkpoints
+from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.errors import BadModel
-
-KNOWN = {"flux2-klein": "black-forest-labs/FLUX.2-klein-4B"}
-"""Names of models on the hub that `models pull` knows; each is kept in the user's folder under its name."""
-PINS: dict[str, str] = {}
-"""The commit of each known name that was looked at here. None was for flux2-klein: see models_pull.run."""
 
 
 def run(as_json: bool) -> None:
@@ -23,6 +19,7 @@ def run(as_json: bool) -> None:
     for checkpoint in checkpoints.available():
         try:
             checkpoints.verify(checkpoint.folder, required=checkpoint.embedded)
+            checkpoints.look_over(checkpoint.folder)
             state = "ready"
         except BadModel as error:
             state = str(error)
@@ -38,14 +35,14 @@ def run(as_json: bool) -> None:
     here = {row["name"] for row in rows}
     rows += [
         {
-            "name": name,
+            "name": model.name,
             "bytes": 0,
             "embedded": False,
-            "state": f"not downloaded: lazydiffusion models pull {name}",
-            "folder": str(checkpoints.user_folder() / name),
+            "state": f"not downloaded, {model.bytes / 1e9:.0f} GB, licence {model.licence}: {model.command}",
+            "folder": str(checkpoints.user_folder() / model.name),
         }
-        for name in KNOWN
-        if name not in here
+        for model in KNOWN.values()
+        if model.name not in here
     ]
     if as_json:
         print(json.dumps(rows))

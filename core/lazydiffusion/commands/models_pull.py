@@ -12,34 +12,32 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazydiffusion import checkpoints, hub
-from lazydiffusion.commands.models import KNOWN, PINS
+from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.errors import BadInput, BadModel, CannotWrite
 
 SOURCE = "source.json"
 """In a pulled model's folder: its repo, revision (the commit) and licence."""
-PARTIAL = ".partial"
-"""Ends the name of the folder beside the model's that holds, under a commit's name, what is downloaded of it."""
-REPLACED = "replaced"
 INTERRUPTED = 130
 
 
 def run(wanted: str, revision: str | None, yes: bool) -> None:
     """Download a known name or a hub id. Raises LazyDiffusionError.
 
-    What the hub has at `revision` (else the commit that PINS has for the name, else the main branch) is announced with
-    its commit, and exactly that commit is downloaded. For a name without a pin, flux2-klein among them, nothing here
+    What the hub has at `revision` (else the commit that KNOWN has for the name, else the main branch) is announced with
+    its commit, and exactly that commit is downloaded. For a name without one, flux2-klein among them, nothing here
     vouches for the first commit but the hub itself; from then on source.json has it, and a later pull that meets
     another one says both and asks.
     """
-    repo = KNOWN.get(wanted, wanted)
+    repo = KNOWN[wanted].repo if wanted in KNOWN else wanted
     if not checkpoints.HUB_ID.fullmatch(repo):
         raise BadInput(
             f"{wanted!r} cannot be pulled: give a hub id such as owner/name, or one of {', '.join(KNOWN)}."
         )
-    name = next((known for known, id in KNOWN.items() if id == repo), repo.partition("/")[2])
+    known = next((model for model in KNOWN.values() if model.repo == repo), None)
+    name = known.name if known is not None else repo.partition("/")[2]
     target = checkpoints.user_folder() / name
     here = _source(target, name)
-    model = hub.describe(repo, revision or PINS.get(name))
+    model = hub.describe(repo, revision or (known.commit if known is not None else None))
     if here == (model.repo, model.commit):
         try:
             checkpoints.verify(target, required=True)
@@ -48,7 +46,7 @@ def run(wanted: str, revision: str | None, yes: bool) -> None:
         else:
             typer.echo(f"{name} is there already, at commit {model.commit}, and its hashes hold: {target}")
             return
-    partial = target.with_name(name + PARTIAL)
+    partial = checkpoints.partial_folder(name)
     _announce(name, model, target, partial / model.commit)
     if here is not None:
         typer.echo(f"It replaces {here[0]} at commit {here[1]}, which stays until the new one is whole.")
@@ -122,7 +120,7 @@ def _size(count: int) -> str:
 
 def _pull(model: hub.Published, target: Path, partial: Path) -> None:
     """Download a model beside its place, check it, and only then put it there. Raises OSError."""
-    replaced, folder = partial / REPLACED, partial / model.commit
+    replaced, folder = partial / checkpoints.REPLACED, partial / model.commit
     if replaced.exists() and not target.exists():
         replaced.rename(target)  # another pull ended between the two renames below
     for other in partial.iterdir() if partial.is_dir() else ():

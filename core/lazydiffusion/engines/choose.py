@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lazydiffusion import checkpoints
-from lazydiffusion.devices import Choice
+from lazydiffusion.devices import FULL, Choice
 from lazydiffusion.engines.base import Engine
 from lazydiffusion.engines.names import (
     AUTO,
@@ -29,6 +29,10 @@ def load_engine(model: str, choice: Choice, engine: str = AUTO, view: str | None
     fitting = fitting_engine(model, where, engine)
     check_view(fitting, view)
     by_diffusers, _, shown = (view or "").partition("-")
+    if choice.weights != FULL and (fitting != FLUX2_KLEIN or by_diffusers == DIFFUSERS):
+        raise BadInput(
+            f"--weights {choice.weights} is for {FLUX2_KLEIN} as this program runs it. Leave it at {FULL}."
+        )
     if fitting == DIFFUSERS or by_diffusers == DIFFUSERS:
         from lazydiffusion.engines.inpainting import InpaintEngine
 

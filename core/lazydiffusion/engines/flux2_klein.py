@@ -10,22 +10,21 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Qwen3ForCausalLM
 
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
+from lazydiffusion.engines.flux2_memory import Need, choose_placement, free_bytes
+from lazydiffusion.engines.flux2_weights import shrink
 from lazydiffusion.engines.layout import Layout
-from lazydiffusion.engines.stages import Clock, memory_errors, quiet
+from lazydiffusion.engines.stages import EventClock, lacks_memory, memory_errors, quiet
 from lazydiffusion.errors import BadModel
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.pipelines.flux2_klein import TEXT_LENGTH, WINDOW_TOKENS, LazyFlux2KleinPipeline
 from lazydiffusion.pipelines.flux2_reference import Laziness
+from lazydiffusion.pipelines.flux2_text import drop_unread_layers
 from lazydiffusion.window import PATCH
-
-WORKING_BYTES = 4 * 2**30
-"""Memory of the device that an edit needs beside the weights (estimated, not measured): keys and values of the
-reference, the VAE's features at 1024 x 1024 px."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Flux2KleinOptions:
     """Side of a square window, tokens of 16 px; larger windows are scaled down to it."""
     text_length: int = TEXT_LENGTH
     """Words that every text is padded to."""
-    swap: bool | None = None
-    """Whether text encoder and transformer take turns on the device; None: where both do not fit."""
+    placement: str | None = None
+    """Where the models lie, one of flux2_placement.PLACEMENTS; None: by how much of the GPU's memory is free."""
 
 
 class Flux2KleinEngine:
@@ -53,11 +52,16 @@ class Flux2KleinEngine:
     def load(
         cls, where: Path | str, choice: Choice, options: Flux2KleinOptions | None = None
     ) -> Flux2KleinEngine:
-        """Load a verified folder or a hub id onto a device. Raises BadModel, OutOfMemory."""
+        """Load a verified folder or a hub id onto a device. Raises BadInput, BadModel, OutOfMemory."""
         options = options or Flux2KleinOptions()
         with memory_errors():
             pipeline = load_pipeline(where, choice)
-            pipeline.swap = _needs_swap(pipeline, choice) if options.swap is None else options.swap
+            shrink(pipeline, choice.weights)
+            free = free_bytes(choice.device)
+            if options.placement is not None:
+                pipeline.placement = options.placement
+            elif free is not None:
+                pipeline.placement = choose_placement(Need.of(pipeline), free)
             pipeline.place(choice.device)
             return cls(pipeline, options)
 
@@ -74,9 +78,10 @@ class Flux2KleinEngine:
         `frugal`: text encoder and transformer take turns on the device, from this edit on.
         """
         settings, pipeline = edit.settings, self.pipeline
-        pipeline.swap = pipeline.swap or frugal
+        if frugal:
+            pipeline.take_turns()
         with memory_errors():
-            clock = Clock(report, pipeline.vae.device)
+            clock = EventClock(report, pipeline.device)
             choose_plan = partial(pipeline.plan, edit.canvas, window_tokens=self.options.window_tokens)
             layout = Layout.of(edit, choose_plan, report)
             plan = layout.plan
@@ -108,6 +113,7 @@ class Flux2KleinEngine:
                 colours = pipeline.fill(prepared, generator, on_step, clock.lap)
                 fill = layout.finished(colours, seed)
                 clock.lap("compose")
+                clock.settle()
                 yield fill
                 clock.restart()
 
@@ -120,11 +126,12 @@ def load_pipeline(where: Path | str, choice: Choice) -> LazyFlux2KleinPipeline:
             where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
         )
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-        if "not enough memory" in str(error):
+        if lacks_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadModel(f"The model {where} cannot be loaded as a FLUX.2-klein: {reason}") from error
     check_components(pipeline, where)
+    drop_unread_layers(pipeline.text_encoder)
     return pipeline
 
 
@@ -158,20 +165,3 @@ def check_components(pipeline: LazyFlux2KleinPipeline, where: Path | str) -> Non
             raise BadModel(
                 f"{where} is no whole FLUX.2-klein: its {what} {found} where its other parts need {expected}."
             )
-
-
-def _needs_swap(pipeline: LazyFlux2KleinPipeline, choice: Choice) -> bool:
-    """Whether the device is too small for all models at once. The CPU needs no swapping: nothing moves there."""
-    if choice.device.type != "cuda":
-        return False
-    models = (pipeline.vae, pipeline.transformer, pipeline.text_encoder)
-    return not fits(sum(_bytes(model) for model in models), torch.cuda.mem_get_info(choice.device)[0])
-
-
-def fits(weights: int, free: int) -> bool:
-    """Whether models of `weights` bytes leave an edit enough of a device with `free` bytes."""
-    return weights + WORKING_BYTES <= free
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in model.parameters())

@@ -23,7 +23,7 @@ from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Pixels, Progress, Report, Step
 from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.names import FLUX2_KLEIN, engine_of
-from lazydiffusion.engines.stages import Clock, memory_errors, quiet
+from lazydiffusion.engines.stages import Clock, lacks_memory, memory_errors, quiet
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.geometry import EditPlan, Framing
 from lazydiffusion.protocol import EditSettings
@@ -67,7 +67,7 @@ class InpaintEngine:
                     variant=_variant(where) if isinstance(where, Path) else None,
                 )  # fmt: skip
             except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-                if isinstance(error, torch.cuda.OutOfMemoryError):
+                if lacks_memory(error):
                     raise
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise BadModel(f"The model {where} cannot be used for inpainting: {reason}") from error
@@ -97,8 +97,9 @@ class InpaintEngine:
             plan = layout.plan
             given = self._arguments(settings, edit.sketch is not None)
             picture = _window(edit, plan)
-            local_window = plan.window.moved(-canvas.region.x, -canvas.region.y)
-            hole = compose.touched(layout.mask > 0, plan.working_size, local_window)
+            hidden = layout.mask[layout.local_box.slices()] > 0
+            window = plan.window.moved(-plan.fill_box.x, -plan.fill_box.y)
+            hole = compose.touched(hidden, plan.working_size, window)
             if frugal and hasattr(self.pipeline, "enable_vae_tiling"):
                 self.pipeline.enable_vae_tiling()
             clock.lap("plan")
@@ -182,8 +183,7 @@ def _window(edit: Edit, plan: EditPlan) -> Pixels:
         alpha = np.where(inside, edit.sketch[..., 3], 0)[..., None].astype(np.uint16)
         mixed = (edit.sketch[..., :3] * alpha + canvas.pixels * (255 - alpha) + 127) // 255
         canvas = type(canvas)(canvas.size, region, mixed.astype(np.uint8), canvas.overview)
-    nothing_hidden = np.zeros((region.h, region.w), np.float32)
-    return compose.to_bytes(compose.view(canvas, nothing_hidden, plan.window, plan.working_size).colour)
+    return compose.to_bytes(compose.view(canvas, None, plan.window, plan.working_size).colour)
 
 
 def _klein_defaults(pipeline: Any, where: Path | str) -> dict[str, Any]:

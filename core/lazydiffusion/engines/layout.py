@@ -35,7 +35,7 @@ class Layout:
         mask = geometry.grow(edit.mask, edit.settings.grow)
         plan = choose_plan(mask)
         local_box = plan.fill_box.moved(-edit.canvas.region.x, -edit.canvas.region.y)
-        alpha = geometry.feather(mask, edit.settings.feather)[local_box.slices()]
+        alpha = geometry.feather(mask, edit.settings.feather, local_box)
         report.window, report.scale, report.hidden_tokens = plan.window, plan.scale, plan.hidden_count
         return cls(edit, mask, plan, local_box, alpha)
 

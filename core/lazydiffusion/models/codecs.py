@@ -27,7 +27,7 @@ class Encoded:
     indices: Int64[Tensor, "1 k"]
     """Where the tokens lie, row-major in the window."""
     window: Float[Tensor, "1 3 h w"]
-    """Red, green, blue, -1..1; for the pixel codec, smoothly extended into the hole."""
+    """Red, green, blue, -1..1, smoothly extended into the hole: what the context encoder is shown as well."""
     surroundings: Any = None
     """What the codec itself needs to decode."""
 

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -245,19 +247,41 @@ def islands(marked: Bool[Tensor, "rows cols"], reach: int = MERGE_REACH) -> list
     """Boxes (in tokens) around the marked tokens: one for each group that lies more than 2 * reach from the others."""
     if not marked.any():
         return []
-    near = functional.max_pool2d(marked[None].float(), 2 * reach + 1, stride=1, padding=reach)[0]
-    labels = near * torch.arange(1, near.numel() + 1, device=near.device).view(near.shape)
-    while True:  # every token takes its group's largest label
-        spread = functional.max_pool2d(labels[None], 3, stride=1, padding=1)[0] * near
-        if torch.equal(spread, labels):
-            break
-        labels = spread
+    near = functional.max_pool2d(marked[None].float(), 2 * reach + 1, stride=1, padding=reach)[0] > 0
+    chosen, groups = marked.cpu().numpy(), _groups(near.cpu().numpy())
     boxes = []
-    for label in labels[marked].unique():
-        ys, xs = torch.nonzero((labels == label) & marked, as_tuple=True)
-        top, left = int(ys.min()), int(xs.min())
+    for group in np.unique(groups[chosen]):
+        ys, xs = np.nonzero((groups == group) & chosen)
+        left, top = int(xs.min()), int(ys.min())
         boxes.append(Box(left, top, int(xs.max()) - left + 1, int(ys.max()) - top + 1))
     return boxes
+
+
+def _groups(near: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """One number for all tokens of a group, which may touch at corners only; larger for a group that ends later.
+
+    Groups are joined from the runs of tokens in each row, which are few. What belongs to none has any number.
+    """
+    padded = np.pad(near, ((0, 0), (1, 1)))
+    changes = np.diff(padded.ravel().view(np.int8), prepend=0)
+    starts, ends = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)
+    below = padded.shape[1]  # from a token to the one below it
+    first = np.searchsorted(ends + below, starts, side="left")
+    stop = np.searchsorted(starts + below, ends, side="right")
+    group = list(range(len(starts)))
+
+    def last(run: int) -> int:
+        """The last run that is known to be of its group."""
+        while group[run] != run:
+            group[run] = run = group[group[run]]
+        return run
+
+    for run in range(len(starts)):
+        for above in range(first[run], stop[run]):
+            group[last(above)] = run
+    of_run = np.array([last(run) for run in range(len(starts))])
+    runs = np.cumsum(changes == 1).reshape(padded.shape)[:, 1:-1] - 1
+    return np.asarray(of_run[np.maximum(runs, 0)])
 
 
 def _marked(indices: Int64[Tensor, " k"], grid: tuple[int, int]) -> Bool[Tensor, "rows cols"]:

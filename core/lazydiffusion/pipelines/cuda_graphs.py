@@ -1,16 +1,18 @@
-"""CUDA graphs of decoder steps: one captured graph per shape, replayed with the edit's conditions copied in.
+"""CUDA graphs of denoising steps: one captured graph per shape, replayed with the edit's conditions copied in.
 
 An eager step over few tokens is bound by kernel launches (measured at paper scale: 20 ms eager, 4 ms as a graph, for 41
 tokens). Tokens come in few bucket sizes, texts in one length, so few graphs serve every edit.
 
-All graphs share one pool of memory, as large as the largest needs: they run one after the other, and what one gives is
-copied before the next one starts.
+All graphs of a model share one pool of memory, as large as the largest needs: they run one after the other, and what
+one gives is copied before the next one starts.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,28 +22,43 @@ from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
 WARM_UP_RUNS = 3
 KEPT_GRAPHS = 24
 
+C = TypeVar("C")
+"""What stays the same over the steps of an edit."""
+
 
 @dataclass
-class _Captured:
+class _Captured(Generic[C]):
     graph: torch.cuda.CUDAGraph
     tokens: Tensor
     timestep: Tensor
-    conditions: Conditions
+    conditions: C
     output: Tensor
-    filled_for: Conditions | None = None
+    filled_for: C | None = None
     """The conditions whose values the graph's own hold now; kept alive, so identity is a safe test."""
 
 
-class GraphedDecoder:
-    """Stands in for `LazyDecoder.step` on a CUDA device, with the same arguments and result."""
+class GraphedStep(ABC, Generic[C]):
+    """Stands in for a step on a CUDA device, with the same arguments and result."""
 
-    def __init__(self, decoder: LazyDecoder):
-        self.decoder = decoder
-        self._captured: OrderedDict[tuple[object, ...], _Captured] = OrderedDict()
+    def __init__(self) -> None:
+        self._captured: OrderedDict[tuple[object, ...], _Captured[C]] = OrderedDict()
 
-    def __call__(self, tokens: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+    @abstractmethod
+    def step(self, tokens: Tensor, timestep: Tensor, conditions: C) -> Tensor:
+        """What is captured."""
+
+    @abstractmethod
+    def tensors(self, conditions: C) -> list[Tensor]:
+        """The tensors of conditions that are copied into a graph's own; their shapes tell which graph it is."""
+
+    @abstractmethod
+    def own(self, conditions: C) -> C:
+        """Conditions with copies of these tensors, for a new graph to read."""
+
+    def __call__(self, tokens: Tensor, timestep: Tensor, conditions: C) -> Tensor:
         """One step. The result is a copy, so it stays valid after the next replay."""
-        shape = (tuple(tokens.shape), tokens.dtype, _tensors(conditions)[-1].shape)
+        given = self.tensors(conditions)
+        shape = (tuple(tokens.shape), tokens.dtype, *(tensor.shape for tensor in given))
         captured = self._captured.get(shape)
         if captured is None:
             captured = self._captured[shape] = self._capture(tokens, timestep, conditions)
@@ -49,16 +66,20 @@ class GraphedDecoder:
         while len(self._captured) > KEPT_GRAPHS:
             self._captured.popitem(last=False)
         if captured.filled_for is not conditions:
-            for own, given in zip(_tensors(captured.conditions), _tensors(conditions), strict=True):
-                own.copy_(given)
+            for mine, theirs in zip(self.tensors(captured.conditions), given, strict=True):
+                mine.copy_(theirs)
             captured.filled_for = conditions
         captured.tokens.copy_(tokens)
         captured.timestep.copy_(timestep)
         captured.graph.replay()
         return captured.output.clone()
 
-    def _capture(self, tokens: Tensor, timestep: Tensor, conditions: Conditions) -> _Captured:
-        own = _clone(conditions)
+    def forget(self) -> None:
+        """Let all graphs go: what they read is not where it was."""
+        self._captured.clear()
+
+    def _capture(self, tokens: Tensor, timestep: Tensor, conditions: C) -> _Captured[C]:
+        own = self.own(conditions)
         tokens, timestep = tokens.clone(), timestep.clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -66,29 +87,41 @@ class GraphedDecoder:
             stream
         ):  # lazily made handles and compiled blocks must exist before the capture
             for _ in range(WARM_UP_RUNS):
-                self.decoder.step(tokens, timestep, own)
+                self.step(tokens, timestep, own)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         pool = next((kept.graph.pool() for kept in self._captured.values()), None)
         # "thread_local": other threads, such as one that asks how much memory is free, must not break the capture.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            output = self.decoder.step(tokens, timestep, own)
+            output = self.step(tokens, timestep, own)
         return _Captured(graph, tokens, timestep, own, output)
 
 
-def _tensors(conditions: Conditions) -> list[Tensor]:
-    rotary = [] if conditions.rotary is None else [*conditions.rotary]
-    mask = [] if conditions.text_mask is None else [conditions.text_mask]
-    text = [tensor for pair in conditions.text for tensor in pair]
-    return [conditions.channelwise, *rotary, *mask, *text]
+class GraphedDecoder(GraphedStep[Conditions]):
+    """Graphs of `LazyDecoder.step`."""
 
+    def __init__(self, decoder: LazyDecoder):
+        super().__init__()
+        self.decoder = decoder
 
-def _clone(conditions: Conditions) -> Conditions:
-    return Conditions(
-        channelwise=conditions.channelwise.clone(),
-        rotary=None
-        if conditions.rotary is None
-        else (conditions.rotary[0].clone(), conditions.rotary[1].clone()),
-        text=[(keys.clone(), values.clone()) for keys, values in conditions.text],
-        text_mask=None if conditions.text_mask is None else conditions.text_mask.clone(),
-    )
+    def step(self, tokens: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        """The decoder's, as it is at the moment."""
+        return self.decoder.step(tokens, timestep, conditions)
+
+    def tensors(self, conditions: Conditions) -> list[Tensor]:
+        """All of them."""
+        rotary = [] if conditions.rotary is None else [*conditions.rotary]
+        mask = [] if conditions.text_mask is None else [conditions.text_mask]
+        text = [tensor for pair in conditions.text for tensor in pair]
+        return [conditions.channelwise, *rotary, *mask, *text]
+
+    def own(self, conditions: Conditions) -> Conditions:
+        """A copy."""
+        return Conditions(
+            channelwise=conditions.channelwise.clone(),
+            rotary=None
+            if conditions.rotary is None
+            else (conditions.rotary[0].clone(), conditions.rotary[1].clone()),
+            text=[(keys.clone(), values.clone()) for keys, values in conditions.text],
+            text_mask=None if conditions.text_mask is None else conditions.text_mask.clone(),
+        )

@@ -15,7 +15,7 @@ from lazydiffusion import tokens
 from lazydiffusion.geometry import EditPlan
 from lazydiffusion.models.patches import gather
 from lazydiffusion.pipelines.flux2_latents import Surroundings
-from lazydiffusion.pipelines.flux2_reference import Laziness, Placed, Velocity
+from lazydiffusion.pipelines.flux2_reference import CachedStep, Laziness, Placed, Velocity
 from lazydiffusion.pipelines.sampling import Callback
 
 
@@ -60,18 +60,20 @@ def denoise(
     edit: PreparedKleinEdit,
     noise: Float[Tensor, "1 k c"],
     callback: Callback | None = None,
+    cached_step: CachedStep | None = None,
 ) -> Float[Tensor, "1 k c"]:
     """Clean tokens from noise, all in float32 but for the transformer.
 
     `scheduler`: of flow matching, its time steps and first step set; `timesteps`: those that are taken. The noise
-    levels are read once, on the host: no step waits for the device.
+    levels are read once, on the host: no step waits for the device. `cached_step`: what takes the steps with a cached
+    reference (graphs of them).
     """
     levels = [float(t) for t in (timesteps / scheduler.config.num_train_timesteps).cpu()]
     window = edit.surroundings.latents.flatten(2).transpose(1, 2).float()  # (1, rows * cols, C)
     own = gather(window, edit.indices)
     known = edit.visible if edit.laziness.renoise else torch.zeros_like(edit.visible)
     velocities = [
-        Velocity(transformer, text, edit.reference, edit.laziness, edit.cache)
+        Velocity(transformer, text, edit.reference, edit.laziness, edit.cache, cached_step)
         for text in (edit.text, edit.negative)
         if text is not None
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import EditPlan, plan
 from lazydiffusion.models.patches import gather, scatter
-from lazydiffusion.pipelines import flux2_latents
+from lazydiffusion.pipelines import flux2_latents, flux2_text
 from lazydiffusion.pipelines.arguments import (
     canvas_array,
     check_edit,
@@ -29,9 +30,12 @@ from lazydiffusion.pipelines.arguments import (
     sketch_array,
 )
 from lazydiffusion.pipelines.flux2_denoising import PreparedKleinEdit, denoise, noisy_tokens
+from lazydiffusion.pipelines.flux2_graphs import GraphedVelocity
 from lazydiffusion.pipelines.flux2_latents import Surroundings
+from lazydiffusion.pipelines.flux2_placement import STREAMED, TURNS, WHOLE, stream_blocks
 from lazydiffusion.pipelines.flux2_reference import (
     CACHED,
+    CachedStep,
     Laziness,
     Placed,
     allow_caching,
@@ -61,8 +65,8 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
     each step runs the hidden tokens, a ring around them and the text. With all tokens hidden it is one of diffusers'
     pipelines, exactly: Flux2KleinInpaintPipeline with a "full" reference, Flux2KleinKVPipeline with a "cached" one.
 
-    `swap`: text encoder and transformer take turns on the device, for when its memory does not hold both. diffusers'
-    own offloading does not work here: it waits for calls of the VAE as a whole.
+    `placement`: where its models lie (flux2_placement), for when the device does not hold them all; set it before
+    `place`. diffusers' own offloading of a pipeline does not work here: it waits for calls of the VAE as a whole.
     """
 
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
@@ -78,14 +82,39 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
     ):
         super().__init__(scheduler, vae, text_encoder, tokenizer, transformer, is_distilled)
         allow_caching(transformer)
-        self.swap = False
+        self.placement = WHOLE
         self._texts: dict[tuple[str, int, torch.device], Placed] = {}
+        self._graphed: GraphedVelocity | None = None
+        self._side: torch.cuda.Stream | None = None
 
-    def place(self, device: torch.device | str) -> None:
-        """Move the models to a device; with `swap`, the text encoder waits in the computer's memory."""
-        for model in (self.vae, self.transformer, None if self.swap else self.text_encoder):
-            if model is not None:
-                model.to(device)
+    @property
+    def device(self) -> torch.device:
+        """The VAE's, where all is computed. diffusers walks through all modules for it: half a millisecond."""
+        place: torch.device = self.vae.decoder.conv_out.weight.device
+        return place
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As diffusers has it. Graphs that were captured read the weights where they lay: they are captured anew."""
+        self._graphed = None
+        moved: Self = super().to(*args, **kwargs)
+        return moved
+
+    def place(self, device: torch.device) -> None:
+        """Move the models to a device, as far as the placement has them there before an edit."""
+        self._graphed = None
+        self.vae.to(device)
+        if self.placement == STREAMED:
+            stream_blocks(self.transformer, device)
+            stream_blocks(self.text_encoder.model, device)
+            return
+        self.transformer.to(device)
+        if self.placement == WHOLE:
+            self.text_encoder.to(device)
+
+    def take_turns(self) -> None:
+        """From the next edit on, text encoder and transformer are not on the device together."""
+        if self.placement == WHOLE:
+            self.placement, self._graphed = TURNS, None
 
     @torch.no_grad()
     def __call__(
@@ -177,29 +206,33 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         guidance = guidance if guidance is not None else 1.0 if distilled else BASE_GUIDANCE
         asked = steps or (DISTILLED_STEPS if distilled else BASE_STEPS)
 
+        # What comes from the computer's memory comes first: a copy waits for all that a GPU was given before it.
+        steps = len(self._timesteps(plan, asked, strength))
+        chosen = torch.from_numpy(noisy_tokens(plan.hidden, laziness.ring))
+        hidden = torch.from_numpy(plan.hidden).flatten()[chosen]
+        visible = ~hidden[None, :, None].to(self.device)
+        indices, grid = chosen[None].to(self.device), torch.empty(1, 1, *plan.hidden.shape)
+        ids = gather(self._prepare_latent_ids(grid).to(self.device), indices)
+        reference_ids = self._prepare_image_ids([grid], 1).to(self.device)
+
         surroundings = self._encoded(canvas, mask, sketch, plan)
         _tell(on_stage, "encode")
-        text = self._words(prompt, max_sequence_length)
-        negative = self._words(negative_prompt, max_sequence_length) if guidance > 1 else None
+        with self._beside() as made_beside:
+            text = made_beside(self._words(prompt, max_sequence_length))
+            guided = guidance > 1
+            negative = made_beside(self._words(negative_prompt, max_sequence_length)) if guided else None
         _tell(on_stage, "text")
-        reference = Placed(
-            self._pack_latents(surroundings.latents).to(self.transformer.dtype),
-            self._prepare_image_ids([surroundings.latents], 1).to(self.vae.device),
-        )
+        packed = self._pack_latents(surroundings.latents).to(self.transformer.dtype)
+        reference = Placed(packed, reference_ids)
         caching = laziness.reference == CACHED
         cache = read_reference(self.transformer, reference, text) if caching else None
         _tell(on_stage, "reference")
-
-        chosen = torch.from_numpy(noisy_tokens(plan.hidden, laziness.ring))
-        hidden = torch.from_numpy(plan.hidden).flatten()[chosen]
-        indices = chosen[None].to(self.vae.device)
-        ids = self._prepare_latent_ids(surroundings.latents).to(self.vae.device)
         return PreparedKleinEdit(
             plan=plan,
             surroundings=surroundings,
             indices=indices,
-            ids=gather(ids, indices),
-            visible=~hidden[None, :, None].to(self.vae.device),
+            ids=ids,
+            visible=visible,
             reference=reference,
             cache=cache,
             text=text,
@@ -208,7 +241,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
             laziness=laziness,
             asked_steps=asked,
             strength=strength,
-            steps=len(self._timesteps(plan, asked, strength)),
+            steps=steps,
         )
 
     @torch.no_grad()
@@ -220,12 +253,13 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         on_stage: Stage | None = None,
     ) -> npt.NDArray[np.uint8]:
         """One variation: the colours (h, w, 3) of the plan's fill box, at canvas resolution."""
-        timesteps = self._timesteps(edit.plan, edit.asked_steps, edit.strength)
         noise = self._noise(edit, generator)
-        latents = denoise(self.transformer, self.scheduler, timesteps, edit, noise, callback)
+        timesteps = self._timesteps(edit.plan, edit.asked_steps, edit.strength)
+        step = self._cached_step() if edit.laziness.reference == CACHED else None
+        latents = denoise(self.transformer, self.scheduler, timesteps, edit, noise, callback, step)
         _tell(on_stage, "denoise")
         window = flux2_latents.decode(self.vae, self._in_place(edit, latents), edit.surroundings)
-        colours = compose.from_window(_pixels(window), edit.plan)
+        colours = flux2_latents.fill_colours(window, edit.plan)
         _tell(on_stage, "decode")
         return colours
 
@@ -233,21 +267,33 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
     def preview(self, edit: PreparedKleinEdit, clean: Float[Tensor, "1 k c"]) -> npt.NDArray[np.uint8]:
         """What clean noisy-place tokens show, coarsely: the fill box (h, w, 3) at canvas resolution."""
         window = flux2_latents.preview(self.vae, self._in_place(edit, clean), edit.surroundings)
-        return compose.from_window(_pixels(window), edit.plan)
+        return flux2_latents.fill_colours(window, edit.plan)
+
+    def _cached_step(self) -> CachedStep | None:
+        """Steps with a cached reference as CUDA graphs, where the models stay on a CUDA device; None: as they are."""
+        if self.placement != WHOLE or self.device.type != "cuda":
+            return None
+        if self._graphed is None or not self._graphed.is_of(self.transformer):
+            self._graphed = None  # gives back what it holds before the next one asks
+            self._graphed = GraphedVelocity(self.transformer)
+        return self._graphed.velocity
 
     def _timesteps(self, plan: EditPlan, steps: int, strength: float) -> Tensor:
         """Set the scheduler, and give the time steps that are taken; the schedule is that of the whole window."""
         sigmas = np.linspace(1.0, 1 / steps, steps)
         mu = compute_empirical_mu(image_seq_len=plan.hidden.size, num_steps=steps)
-        retrieve_timesteps(self.scheduler, steps, self.vae.device, sigmas=sigmas, mu=mu)
-        timesteps: Tensor = self.get_timesteps(steps, strength, self.vae.device)[0]
+        retrieve_timesteps(self.scheduler, steps, self.device, sigmas=sigmas, mu=mu)
+        timesteps: Tensor = self.get_timesteps(steps, strength, self.device)[0]
         return timesteps
 
     def _noise(self, edit: PreparedKleinEdit, generator: torch.Generator | None) -> Tensor:
-        """The noisy tokens' share of the window's noise, which is diffusers' own for this generator, in float32."""
+        """The noisy tokens' share of the window's noise, which is diffusers' own for this generator, in float32.
+
+        All of it is drawn, for a generator cannot skip: a place's noise does not depend on the mask.
+        """
         device = generator.device if generator is not None else torch.device("cpu")
         grid = torch.randn(edit.surroundings.latents.shape, generator=generator, device=device)
-        return gather(self._pack_latents(grid).to(self.vae.device), edit.indices)
+        return gather(self._pack_latents(grid.to(self.device)), edit.indices)
 
     def _encoded(
         self,
@@ -262,29 +308,56 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
             drawn = np.where((mask > 0)[..., None], sketch, 0)
             pixels = compose.paste(pixels, drawn, Box(0, 0, canvas.region.w, canvas.region.h))
         shown = replace(canvas, pixels=pixels)
-        nothing_hidden = np.zeros(mask.shape, np.float32)
-        view = compose.view(shown, nothing_hidden, plan.window, plan.working_size)
-        picture = torch.from_numpy(view.colour).permute(2, 0, 1)[None].to(self.vae.device)
+        view = compose.view(shown, None, plan.window, plan.working_size)
+        levels = torch.from_numpy(view.levels).to(self.device).permute(2, 0, 1)[None]
+        picture = levels.float().contiguous() / 127.5 - 1
         latents = self._encode_vae_image(picture.to(self.vae.dtype), generator=None)
         return Surroundings(picture, latents, torch.from_numpy(plan.hidden))
 
     def _words(self, prompt: str, length: int) -> Placed:
         """A prompt's words, by the text encoder or from the last few prompts."""
-        device = self.vae.device
+        device, turns = self.device, self.placement == TURNS
         kept = self._texts.pop((prompt, length, device), None)
         if kept is None:
-            if self.swap:
+            if turns:
                 self.transformer.to("cpu")
-            self.text_encoder.to(device)
+                self.text_encoder.to(device)
             values, ids = self.encode_prompt(prompt, device=device, max_sequence_length=length)
             kept = Placed(values.to(self.transformer.dtype), ids)
-        if self.swap:
+        if turns:
             self.text_encoder.to("cpu")
             self.transformer.to(device)
         self._texts[prompt, length, device] = kept
         while len(self._texts) > KEPT_TEXTS:
             del self._texts[next(iter(self._texts))]
         return kept
+
+    @staticmethod
+    def _get_qwen3_prompt_embeds(text_encoder: Any, **arguments: Any) -> Tensor:
+        """diffusers' own, for encode_prompt, without the layers that nobody reads."""
+        return flux2_text.words(text_encoder, **arguments)
+
+    @contextmanager
+    def _beside(self) -> Iterator[Callable[[Placed], Placed]]:
+        """On a CUDA device that holds all models, work inside runs beside what the device was given before.
+
+        Launching the text encoder takes the computer about as long as the VAE's encoder takes the device. What is made
+        inside and used afterwards goes through the function that this gives.
+        """
+        if self.placement != WHOLE or self.device.type != "cuda":
+            yield lambda made: made
+            return
+        here = torch.cuda.current_stream(self.device)
+        self._side = self._side or torch.cuda.Stream(self.device)
+
+        def made_beside(made: Placed) -> Placed:
+            for tensor in (made.values, made.ids):
+                tensor.record_stream(here)  # its memory is not given away while it is read there
+            return made
+
+        with torch.cuda.stream(self._side):
+            yield made_beside
+        here.wait_stream(self._side)
 
     def _in_place(self, edit: PreparedKleinEdit, latents: Tensor) -> Tensor:
         """The window's latents (1, C, rows, cols) with the noisy tokens' among them."""
@@ -296,8 +369,3 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
 def _tell(on_stage: Stage | None, stage: str) -> None:
     if on_stage is not None:
         on_stage(stage)
-
-
-def _pixels(window: Tensor) -> npt.NDArray[np.float32]:
-    """(1, 3, h, w) as (h, w, 3)."""
-    return np.asarray(window[0].permute(1, 2, 0).float().cpu().numpy())

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,10 +93,22 @@ def read_reference(transformer: Any, reference: Placed, text: Placed) -> Flux2KV
     return cache
 
 
+CachedStep = Callable[[Placed, Tensor, Placed, Flux2KVCache], Tensor]
+"""cached_velocity of one transformer, or a stand-in for it."""
+
+
+def cached_velocity(
+    transformer: Any, tokens: Placed, time: Float[Tensor, " 1"], text: Placed, cache: Flux2KVCache
+) -> Float[Tensor, "1 k c"]:
+    """A step over noisy tokens and text that sees the reference's keys and values: the velocity in float32."""
+    velocity: Tensor = _run(transformer, tokens, time, text, kv_cache=cache, kv_cache_mode="cached")[0]
+    return velocity.float()
+
+
 class Velocity:
     """What the transformer makes of the noisy tokens of one fill, step after step, with one text.
 
-    `cache`: for "cached", of read_reference.
+    `cache`: for "cached", of read_reference; `cached_step`: what takes its steps, cached_velocity by default.
     """
 
     def __init__(
@@ -105,18 +118,20 @@ class Velocity:
         reference: Placed,
         laziness: Laziness,
         cache: Flux2KVCache | None = None,
+        cached_step: CachedStep | None = None,
     ):
         self.transformer, self.text, self.reference = transformer, text, reference
         self.refresh_every = 1 if laziness.reference == FULL else laziness.refresh_every
         self.fixed = laziness.reference == CACHED
         self.cache = cache
+        eager = partial(cached_velocity, transformer)
+        self.cached_step = cached_step if cached_step is not None and self.fixed else eager
 
     def __call__(self, step: int, tokens: Placed, time: Float[Tensor, " 1"]) -> Float[Tensor, "1 k c"]:
         """The velocity in float32. `step`: how many were taken before, of this fill; `time`: noise level, 0..1."""
         if self.fixed or step % self.refresh_every:
-            caching = {"kv_cache": self.cache, "kv_cache_mode": "cached"}
-            velocity: Tensor = _run(self.transformer, tokens, time, self.text, **caching)[0]
-            return velocity.float()
+            assert self.cache is not None
+            return self.cached_step(tokens, time, self.text, self.cache)
         if self.refresh_every == 1:
             return self._with_reference(tokens, time)
         first = self.text.values.shape[1]

@@ -300,42 +300,44 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             frugal=frugal,
         )
         tokens = known.impose(tokens, 0.0)
-        return compose.from_window(self._pixels(tokens, encoded), plan)
+        return self._fill_box(tokens, encoded, plan)
 
     def preview(self, edit: PreparedEdit, tokens: Tensor) -> npt.NDArray[np.uint8]:
         """What clean tokens (1, K, D) show: the fill box (h, w, 3) at working scale, or at the canvas's if less."""
         plan = edit.plan
         tokens = torch.where(edit.encoded.keep, edit.encoded.tokens, tokens)
-        image = compose.to_bytes(self._pixels(tokens, edit.encoded))
         scale = min(1.0, plan.scale)
         size = max(1, round(plan.fill_box.w * scale)), max(1, round(plan.fill_box.h * scale))
-        x, y = plan.fill_box.x - plan.window.x, plan.fill_box.y - plan.window.y
-        right, bottom = x + plan.fill_box.w, y + plan.fill_box.h
-        part = (x * plan.scale, y * plan.scale, right * plan.scale, bottom * plan.scale)
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=part))
+        return self._fill_box(tokens, edit.encoded, plan, size)
 
     def _read_canvas(
         self, canvas: Canvas, mask: npt.NDArray[np.floating], plan: EditPlan, indices: Tensor
     ) -> tuple[Encoded, Tensor]:
         """The codec's view of the window, and the context: one run of the encoder."""
-        window = compose.view(canvas, mask, plan.window, plan.working_size)
-        overview = compose.view(canvas, mask, Box(0, 0, *plan.canvas_size), plan.overview_size)
+        window = compose.view(canvas, mask, plan.window, plan.working_size, plan.fill_box)
+        everything = Box(0, 0, *plan.canvas_size)
+        overview = compose.view(canvas, mask, everything, plan.overview_size, plan.fill_box)
+        colour, hole = self._seen(window)
+        encoded = self.codec.encode(colour, hole, indices)
+        around, around_hole = self._seen(overview)
         context = self.context_encoder(
-            self._seen(window),
-            self._seen(overview),
+            self._with_hole(encoded.window, hole),
+            self._with_hole(extend(around, around_hole), around_hole),
             torch.from_numpy(plan.window_positions)[None].to(self.device),
             torch.from_numpy(plan.overview_positions)[None].to(self.device),
             indices,
         )
-        colour = torch.from_numpy(window.colour).permute(2, 0, 1)[None].to(self.device)
-        hole = torch.from_numpy(window.hole)[None, None].to(self.device)
-        return self.codec.encode(colour, hole, indices), context
+        return encoded, context
 
-    def _seen(self, view: compose.View) -> Tensor:
-        """A view as the encoder takes it: (1, 4, h, w), colours smoothly extended into the hole."""
-        colour = torch.from_numpy(view.colour).permute(2, 0, 1)[None].to(self.device)
-        hole = torch.from_numpy(view.hole)[None, None].to(self.device)
-        return torch.cat([extend(colour, hole), hole.float()], dim=1).to(self.context_encoder.dtype)
+    def _seen(self, view: compose.View) -> tuple[Tensor, Tensor]:
+        """A view on the device: colours (1, 3, h, w), 0 in the hole, and the hole (1, 1, h, w). It travels as bytes."""
+        levels = torch.from_numpy(view.levels).to(self.device).permute(2, 0, 1)[None]
+        hole = torch.from_numpy(view.hole).to(self.device)[None, None]
+        return (levels.float() / 127.5 - 1).masked_fill_(hole, 0.0), hole
+
+    def _with_hole(self, extended: Tensor, hole: Tensor) -> Tensor:
+        """A view as the context encoder takes it: (1, 4, h, w), colours smoothly extended into the hole."""
+        return torch.cat([extended, hole.float()], dim=1).to(self.context_encoder.dtype)
 
     def _read_sketch(
         self, sketch: npt.NDArray[np.uint8] | None, canvas: Canvas, plan: EditPlan, indices: Tensor
@@ -367,9 +369,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         if sketch is not None:
             region = Box(0, 0, canvas.region.w, canvas.region.h)
             canvas = replace(canvas, pixels=compose.paste(canvas.pixels, sketch, region))
-        visible = np.zeros(canvas.pixels.shape[:2], np.float32)
-        view = compose.view(canvas, visible, plan.window, plan.working_size)
-        colour = torch.from_numpy(view.colour).permute(2, 0, 1)[None].to(self.device)
+        colour, _ = self._seen(compose.view(canvas, None, plan.window, plan.working_size))
         tokens: Tensor = self.codec.encode_picture(colour, encoded)
         return tokens.float()
 
@@ -387,10 +387,18 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         grid = torch.randn((1, rows * cols, self.codec.token_channels), generator=generator, device=device)
         return gather(grid.to(self.device), indices)
 
-    def _pixels(self, tokens: Tensor, encoded: Encoded) -> npt.NDArray[np.float32]:
-        """Decoded window (h, w, 3), -1..1."""
+    def _fill_box(
+        self, tokens: Tensor, encoded: Encoded, plan: EditPlan, size: tuple[int, int] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """What tokens (1, K, D) show in the fill box: (h, w, 3) at canvas resolution, or at `size` (width, height).
+
+        Only that part of the decoded window leaves the device, as bytes.
+        """
+        part = compose.part_needed(plan)
         window = self.codec.decode(tokens.to(self.codec.dtype), encoded)[0]
-        return np.asarray(window.permute(1, 2, 0).float().cpu().numpy())
+        levels = ((window[(..., *part.slices())].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        pixels = levels.permute(1, 2, 0).contiguous().cpu().numpy()
+        return compose.from_window(pixels, plan, part, size)
 
     def _step(self) -> Any:
         """The decoder's step; as CUDA graphs on a CUDA device."""

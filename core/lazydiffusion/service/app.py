@@ -105,8 +105,16 @@ def _add_core(app: FastAPI, core: Core) -> None:
                 schemas.Model(
                     name=m.name, state=shelf.state(m.name), bytes=m.bytes,
                     window_tokens=m.window_tokens, overview_tokens=m.overview_tokens,
+                    engine=m.engine, problem=m.problem,
                 )
                 for m in shelf.models()
+            ],
+            downloadable=[
+                schemas.Downloadable(
+                    name=it.model.name, bytes=it.model.bytes, downloaded=it.downloaded,
+                    licence=it.model.licence, command=it.model.command,
+                )
+                for it in shelf.downloadable()
             ],
             default_model=shelf.default,
             queue=schemas.Queue(

@@ -49,6 +49,18 @@ class Model(BaseModel):
     bytes: int = Field(description="Size of its files.")
     window_tokens: int = Field(description="Side of its window, tokens of 16 px.")
     overview_tokens: int
+    engine: str = Field(description="Which of `engines` it is for; empty where only loading it will tell.")
+    problem: str = Field(description="Why it cannot be used, a sentence for the user; empty if it can.")
+
+
+class Downloadable(BaseModel):
+    """A model that is known by name and not here."""
+
+    name: str
+    bytes: int = Field(description="About how much there is to download.")
+    downloaded: int = Field(description="Bytes of it that are here already.")
+    licence: str
+    command: str = Field(description="What the user types to download it.")
 
 
 class Queue(BaseModel):
@@ -91,6 +103,7 @@ class Info(BaseModel):
     device: Device | None
     engines: list[str]
     models: list[Model]
+    downloadable: list[Downloadable] = Field(description="Known models that edits may not name yet.")
     default_model: str
     queue: Queue
     limits: Limits

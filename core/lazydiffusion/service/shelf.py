@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lazydiffusion import checkpoints
 from lazydiffusion.engines.base import Engine
+from lazydiffusion.engines.known import KNOWN, KnownModel
+from lazydiffusion.engines.names import engine_of
 from lazydiffusion.errors import BadModel, OutOfMemory
 from lazydiffusion.service import memory
 from lazydiffusion.window import OVERVIEW_TOKENS, WINDOW_TOKENS
@@ -38,6 +42,19 @@ class Model:
     bytes: int
     window_tokens: int
     overview_tokens: int
+    engine: str = ""
+    """The one that it is for; empty where that shows only when it is loaded."""
+    problem: str = ""
+    """Why it cannot be used, as a sentence; empty if nothing is known that speaks against it."""
+
+
+@dataclass(frozen=True)
+class Downloadable:
+    """A model that has a name and is not here."""
+
+    model: KnownModel
+    downloaded: int
+    """Bytes of it that a pull has fetched so far."""
 
 
 @dataclass
@@ -71,9 +88,23 @@ class Shelf:
         found = {c.name: _model(c.name, str(c.folder), c.folder) for c in checkpoints.available()}
         if self._own is not None:
             found[self.default] = _model(self.default, str(self._own), self._own)
-        elif self.default not in found:  # a hub id
-            found[self.default] = Model(self.default, self.default, 0, WINDOW_TOKENS, OVERVIEW_TOKENS)
+        elif self.default not in found and self.default not in KNOWN:
+            problem = (
+                "" if checkpoints.HUB_ID.fullmatch(self.default) else f"There is no model {self.default!r}."
+            )
+            found[self.default] = Model(
+                self.default, self.default, 0, WINDOW_TOKENS, OVERVIEW_TOKENS, problem=problem
+            )
         return list(found.values())
+
+    def downloadable(self) -> list[Downloadable]:
+        """What could be named after `lazydiffusion models pull`."""
+        here = {model.name for model in self.models()}
+        return [
+            Downloadable(model, checkpoints.downloaded_bytes(name))
+            for name, model in KNOWN.items()
+            if name not in here
+        ]
 
     def find(self, name: str) -> Model:
         """The model of that name. Raises BadModel for anything else, a path above all."""
@@ -82,6 +113,11 @@ class Shelf:
             if model.name == name:
                 return model
         known = ", ".join(model.name for model in models)
+        if name in KNOWN:
+            raise BadModel(
+                f"The model {name} is not downloaded. Run `{KNOWN[name].command}` in a terminal, or choose another: "
+                f"{known}."
+            )
         raise BadModel(f"The core has no model {name!r}; it has {known}.")
 
     def state(self, name: str) -> State:
@@ -182,5 +218,20 @@ def _load_engine(where: str, choice: Choice) -> Engine:
 
 
 def _model(name: str, where: str, folder: Path) -> Model:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Model(name, where, size, checkpoints.window_tokens(folder), checkpoints.overview_tokens(folder))
+    return _described(name, where, folder, checkpoints.files_of(folder))
+
+
+@lru_cache(maxsize=64)
+def _described(name: str, where: str, folder: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
+    """What is told of a model as long as its files stay as they are: an open editor asks every other second."""
+    engine = problem = ""
+    with contextlib.suppress(BadModel):
+        engine = engine_of(folder)
+    try:
+        checkpoints.look_over(folder)
+    except (BadModel, OSError) as error:
+        problem = str(error)
+    return Model(
+        name, where, sum(size for _, size, _ in files),
+        checkpoints.window_tokens(folder), checkpoints.overview_tokens(folder), engine, problem,
+    )  # fmt: skip

@@ -16,8 +16,8 @@ from lazydiffusion.pipelines.sampling import Step
 PLAN = "plan"
 VIEW = "view"
 TEXT = "text"
-CONTEXT = "context"
 CODEC_ENCODE = "codec encode"
+CONTEXT = "context"
 CONDITIONS = "conditions"
 STEPS = "steps"
 CODEC_DECODE = "codec decode"
@@ -27,8 +27,8 @@ PARTS = {
     PLAN: "which window, which tokens",
     VIEW: "canvas to window and overview",
     TEXT: "the text encoder",
-    CONTEXT: "the context encoder",
     CODEC_ENCODE: "pixels to the tokens' known values",
+    CONTEXT: "the context encoder",
     CONDITIONS: "what all steps share: context, keys and values of the text",
     STEPS: "the decoder, all steps",
     CODEC_DECODE: "tokens to pixels",
@@ -61,8 +61,8 @@ def watched(pipeline: LazyDiffusionPipeline, around: Around, step: Step | None =
     calls: list[tuple[Any, str, str]] = [
         (compose, "view", VIEW),
         (pipeline.prompt_encoder, "forward", TEXT),
-        (pipeline.context_encoder, "forward", CONTEXT),
         (pipeline.codec, "encode", CODEC_ENCODE),
+        (pipeline.context_encoder, "forward", CONTEXT),
         (pipeline.decoder, "prepare", CONDITIONS),
         (pipeline.codec, "decode", CODEC_DECODE),
         (compose, "from_window", COMPOSE),

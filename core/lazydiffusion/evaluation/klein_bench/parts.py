@@ -75,7 +75,7 @@ def watched(pipeline: Any, around: Around) -> Iterator[None]:
             (flux2_klein, "read_reference", REFERENCE),
             (flux2_klein, "denoise", STEPS),
             (flux2_latents, "decode", DECODE),
-            (compose, "from_window", COMPOSE),
+            (flux2_latents, "fill_colours", COMPOSE),
         ]
     else:
         calls.append((pipeline.vae, "decode", DECODE))
@@ -94,7 +94,7 @@ def watched(pipeline: Any, around: Around) -> Iterator[None]:
 
 
 def count_edit(engine: Timed, edit: Edit) -> Cost:
-    """Run an edit as it is, and count. On a CPU, whose fused attention the counter does not know, without that."""
+    """Run an edit without CUDA graphs, and count. On a CPU, whose fused attention no counter knows, without that."""
     pipeline = engine.pipeline
     counter = FlopCounterMode(display=False)
     flops: dict[str, int] = {}
@@ -117,7 +117,13 @@ def count_edit(engine: Timed, edit: Edit) -> Cost:
 
     report = Report()
     attention = sdpa_kernel(SDPBackend.MATH) if pipeline.device.type == "cpu" else nullcontext()
-    with attention, counter, replaced(pipeline.transformer, "forward", forward), watched(pipeline, count):
+    with ExitStack() as stack:
+        if isinstance(pipeline, flux2_klein.LazyFlux2KleinPipeline):
+            stack.enter_context(replaced(pipeline, "_cached_step", lambda: None))
+        stack.enter_context(attention)
+        stack.enter_context(counter)
+        stack.enter_context(replaced(pipeline.transformer, "forward", forward))
+        stack.enter_context(watched(pipeline, count))
         run_edit(engine, edit, report)
     flops[OTHER] = counter.get_total_flops() - sum(flops.values())
     return Cost(

@@ -1,0 +1,112 @@
+"""The package's commands on a lent machine: see README.md beside this file's source.
+
+By function, for the machine's typer may be another; MiniLM there is a rounded copy, whose hash is trusted here alone.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = ["/tmp/core", "/tmp/site"]
+TMP = Path("/tmp")
+WARM_STEPS = 24
+"""Enough for every bucket to come up twice: its first step is counted, the second compiles."""
+
+
+def main() -> None:
+    """The command that is named, with its arguments."""
+    import lazydiffusion.models.prompt_encoder as prompt_encoder
+
+    prompt_encoder.MINILM_SHA256 = (TMP / "site/minilm.sha256").read_text().strip()
+    command, *rest = sys.argv[1:]
+    {"warm": warm, "train": train, "export": export, "bench": bench, "pytest": tests}[command](*rest)
+
+
+def settings(folder: str, minutes: float, shards: str) -> Any:
+    """The embedded model's, with places on this machine."""
+    from lazydiffusion.training.settings import find_settings, load_settings
+
+    found = load_settings(find_settings("clipart"))
+    return replace(
+        found,
+        data=replace(found.data, shards=str(TMP / shards), cache=str(TMP / f"{shards}-cache")),
+        optimiser=replace(found.optimiser, minutes=minutes),
+        output=replace(found.output, folder=str(TMP / folder), samples_every=3.0),
+    )
+
+
+def run(wanted: Any, init: Path | None) -> None:
+    """Train; a line now and then."""
+    from lazydiffusion.training.trainer import Trainer
+
+    def report(at: Any) -> None:
+        rate = at.scenes_per_second * wanted.objective.draws
+        line = f"{at.share:.3f} step {at.step} loss {at.loss:.4f} {rate:.0f} samples/s {at.utilisation:.3f}"
+        print(line, flush=True)
+
+    Trainer(wanted, init_from=init, report=report).run()
+
+
+def warm() -> None:
+    """Compile for the run that comes, on sprites of one colour each."""
+    from PIL import Image
+
+    from lazydiffusion.training.shards import write_shards
+
+    (TMP / "warm").mkdir(exist_ok=True)
+    sprites = []
+    for number in range(128):
+        image = io.BytesIO()
+        Image.new("RGBA", (256, 256), (number, 255 - number, 128, 255)).save(image, "WEBP", lossless=True)
+        labels = {"set": f"set {number % 4}", "style": "flat", "captions": [f"square {number}"]}
+        sprites.append((f"{number:016x}", image.getvalue(), labels))
+    write_shards(TMP / "warm", sprites)
+    wanted = settings("warm-run", 0.0, "warm")
+    run(replace(wanted, optimiser=replace(wanted.optimiser, steps=WARM_STEPS)), None)
+
+
+def train(minutes: str, init: str = "") -> None:
+    """The run itself."""
+    parts = sorted((TMP / "parts").glob("shards.*"))
+    packed = io.BytesIO(b"".join(part.read_bytes() for part in parts))
+    with tarfile.open(fileobj=packed, mode="r:gz") as tar:
+        tar.extractall(TMP / "shards", filter="data")
+    run(settings("run", float(minutes), "shards"), Path(init) if init else None)
+
+
+def export() -> None:
+    """The averaged weights as a checkpoint in bf16, in parts that can be fetched."""
+    from lazydiffusion.commands.export import run as exported
+
+    exported(TMP / "run/ema", TMP / "exported", 20, 2.5)
+    with tarfile.open(TMP / "exported.tar", "w") as tar:
+        tar.add(TMP / "exported", "exported")
+    subprocess.run(["split", "-b", "15500000", "-d", "/tmp/exported.tar", "/tmp/exported.tar."], check=True)
+
+
+def bench(config: str, repeats: str, out: str, *lists: str) -> None:
+    """One run of each case taken apart: three would take too long."""
+    from lazydiffusion.commands.bench import Options
+    from lazydiffusion.commands.bench import run as benched
+    from lazydiffusion.evaluation.bench import measure
+
+    measure.PART_RUNS = 1
+    given = dict(zip(("masks", "canvas", "steps", "engines"), lists, strict=False))
+    benched(Options.of(config, int(repeats), "cuda", **given), Path(out))
+
+
+def tests(*arguments: str) -> None:
+    """Such a machine's warnings are not ours."""
+    import pytest
+
+    sys.exit(pytest.main([*arguments, "-o", "filterwarnings=default", "-p", "no:cacheprovider"]))
+
+
+if __name__ == "__main__":
+    main()

