@@ -10,13 +10,23 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tests import tiny
+from torch import nn
 
+from lazydiffusion.training.batched_muon import BatchedMuon
+from lazydiffusion.training.scenes import SceneMaker
 from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
 from lazydiffusion.training.shards import write_shards
 from lazydiffusion.training.sprites import load_bank
 from lazydiffusion.training.trainer import Progress, Trainer
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def waits_are_errors() -> Iterator[None]:
+    """Whatever makes the host wait for the device raises."""
+    yield
+    torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +82,35 @@ def test_three_steps_change_the_weights(
     averaged = load_file(tmp_path / "ema" / "decoder" / "diffusion_pytorch_model.safetensors")
     assert averaged["to_out.weight"].any()
     assert (tmp_path / "samples" / "step-0000003.png").is_file()
+
+
+@pytest.mark.usefixtures("waits_are_errors")
+def test_scenes_are_made_without_waiting_for_the_device(device: torch.device) -> None:
+    maker = SceneMaker(tiny.bank().to(device), 8, 4, torch.Generator(device).manual_seed(0))
+    maker.make(6, 20)  # levels of the sprites and the slots' values are made once
+    torch.cuda.set_sync_debug_mode("error")
+    made = maker.make(6, 20)
+    torch.cuda.set_sync_debug_mode("default")
+    assert made.window.isfinite().all()
+    assert made.hole.flatten(1).any(1).all()
+
+
+@pytest.mark.usefixtures("waits_are_errors")
+def test_our_muon_takes_torchs_steps_without_waiting(device: torch.device) -> None:
+    shapes = [(64, 64), (128, 64), (64, 96), (64, 64)]
+    start = [torch.randn(shape, device=device) * 0.1 for shape in shapes]
+    ours, theirs = ([nn.Parameter(matrix.clone()) for matrix in start] for _ in range(2))
+    optimisers = (
+        BatchedMuon(ours, lr=1e-2, weight_decay=0.1),
+        torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for our, their in zip(ours, theirs, strict=True):
+            our.grad = torch.randn_like(our)
+            their.grad = our.grad.clone()
+        optimisers[1].step()
+        torch.cuda.set_sync_debug_mode("error")
+        optimisers[0].step()
+        torch.cuda.set_sync_debug_mode("default")
+    for our, their, before in zip(ours, theirs, start, strict=True):
+        assert (our - their).norm() < 0.02 * (their - before).norm()

@@ -23,7 +23,7 @@ def test_a_report_and_its_pictures_are_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sweeps, "STEPS", (1, 2))
     monkeypatch.setattr(sweeps, "GUIDANCES", (1.0, 3.0))
     monkeypatch.setattr(sweeps, "REFERENCE_STEPS", 4)
-    report = sweeps.sweep(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=8)
+    report = sweeps.sweep(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=16)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     assert [row["steps"] for row in report["by_steps"]] == [1, 2]
     distances = [row["distance_to_100_steps"] for row in report["by_steps"]]

@@ -10,8 +10,10 @@ import torch
 from tests import tiny
 from torch import Tensor, nn
 
+from lazydiffusion.models import flow
+from lazydiffusion.models.lazy_decoder import Conditions
 from lazydiffusion.models.patches import gather, patchify
-from lazydiffusion.training.objective import LazyObjective, Objective
+from lazydiffusion.training.objective import LazyObjective, Objective, tokens_at, velocity_answer
 from lazydiffusion.training.scenes import SceneMaker, Scenes, Shares, masked_view
 from lazydiffusion.window import PATCH
 
@@ -41,10 +43,14 @@ class Oracle(nn.Module):
         self.no_prompt = nn.Parameter(torch.full((tiny.TEXT,), 0.5))
         self.words, self.masks = torch.empty(0), torch.empty(0)
 
-    def forward(
-        self, tokens: Tensor, timestep: Tensor, context: Tensor, words: Tensor, mask: Tensor, *rest: Tensor
-    ) -> Tensor:
+    def prepare(
+        self, context: Tensor, words: Tensor, mask: Tensor, positions: Tensor, sketch: Tensor
+    ) -> Conditions:
         self.words, self.masks = words, mask
+        return Conditions(context, None, [], None)
+
+    def step(self, tokens: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        assert len(conditions.channelwise) == len(tokens)
         sigma, clean = timestep[:, None, None] / 1000, self.clean.repeat(len(tokens) // len(self.clean), 1, 1)
         noise = (tokens - (1 - sigma) * clean) / sigma
         return {"sample": clean, "velocity": noise - clean, "epsilon": noise}[
@@ -144,3 +150,56 @@ def test_what_is_under_the_hole_reaches_the_loss_only_as_the_answer(made: Scenes
     objective(made, *texts(6))
 
     assert torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("prediction", ["sample", "velocity", "epsilon"])
+def test_the_loss_is_the_weighted_error_of_the_velocity(
+    made: Scenes, prediction: Literal["sample", "velocity", "epsilon"]
+) -> None:
+    """As flow's formulas have it, one draw after the other; the objective itself takes fewer passes."""
+    encoder, decoder = tiny.encoder(), tiny.decoder(prediction=prediction)
+    objective = LazyObjective(encoder, decoder, Objective(draws=3, no_prompt=0.0))
+    result = objective(made, *texts(6), torch.Generator().manual_seed(2))
+
+    generator = torch.Generator().manual_seed(2)
+    sigmas = flow.random_sigmas(18, -0.6, 0.9, torch.device("cpu"), generator)
+    noises = torch.randn((18, BUCKET, 3 * PATCH**2), generator=generator)
+    views = masked_view(made.window, made.hole), masked_view(made.overview, made.overview_hole)
+    context = encoder(*views, made.window_positions, made.overview_positions, made.indices)
+    given = (gather(made.window_positions, made.indices), at_tokens(made, made.sketch))
+    clean = differences(made)
+    weight = 0.05 + 0.95 * at_tokens(made, made.hole.expand(-1, 3, -1, -1))
+    total = torch.zeros(())
+    for sigma, noise in zip(sigmas.split(6), noises.split(6), strict=True):
+        noisy = flow.add_noise(clean, noise, sigma)
+        output = decoder(noisy, 1000 * sigma.flatten(), context, *texts(6), *given)
+        target = noise - clean
+        if prediction == "sample":  # the same clamp on both sides
+            target = flow.to_velocity(clean, noisy, sigma, "sample")
+        velocity = flow.to_velocity(output, noisy, sigma, prediction)
+        total += ((velocity - target).square() * weight).mean() / weight.mean() / 3
+
+    assert result.item() == pytest.approx(total.item(), rel=1e-6)
+
+
+def test_an_answer_is_what_has_no_error_of_velocity() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 3, 4, 6, generator=generator)
+    sigma = torch.tensor([0.01, 0.5, 0.99])[:, None, None]
+    noisy = flow.add_noise(clean, noise, sigma)
+    for prediction in ("velocity", "epsilon"):
+        answer, scale = velocity_answer(clean, noise[None], noisy[None], sigma[None], prediction)
+        assert torch.allclose(
+            flow.to_velocity(answer[0], noisy, sigma, prediction), noise - clean, rtol=1e-4, atol=1e-5
+        )
+        assert (scale >= 1).all()
+    answer, scale = velocity_answer(clean, noise[None], noisy[None], sigma[None], "sample")
+    assert answer is clean
+    assert scale.flatten().tolist() == pytest.approx([20, 2, 1 / 0.99])
+
+
+def test_tokens_are_those_that_patchify_and_gather_give(made: Scenes) -> None:
+    for view in (made.window, made.sketch, made.hole):
+        assert torch.equal(
+            tokens_at(view, made.indices).flatten(2), gather(patchify(view, PATCH), made.indices)
+        )

@@ -249,7 +249,7 @@ def test_both_views_show_one_canvas(where: list[tuple[Tensor, Tensor]]) -> None:
 
 def test_companions_are_mostly_of_the_targets_own_set() -> None:
     target = torch.zeros(2000, dtype=torch.long)  # a sprite of the first of two sets
-    own = maker().bank.sets[maker()._companions(target)] == 0
+    own = maker().bank.sets[maker()._alike(target)] == 0
 
     share = Shares().same_set
     assert own.float().mean() == pytest.approx(share + (1 - share) / 2, abs=0.03)

@@ -114,3 +114,14 @@ def test_every_packaged_configuration_is_valid_and_found_by_name(name: str) -> N
     assert settings.data.shards == "data/clipart"
     ContextEncoder(**settings.encoder).to("meta")
     assert LazyDecoder(**settings.decoder).config.context_channels == settings.encoder.get("channels", 320)
+
+
+def test_a_run_may_be_given_another_end() -> None:
+    settings = load_settings(find_settings("clipart"))
+    timed = settings.lasting(9.5)
+    assert (timed.optimiser.minutes, timed.optimiser.steps) == (9.5, settings.optimiser.steps)
+    counted = settings.ending_after(70)
+    assert (counted.optimiser.minutes, counted.optimiser.steps) == (0, 70)
+    both = settings.ending_after(70).lasting(2)
+    assert (both.optimiser.minutes, both.optimiser.steps) == (2, 70)
+    assert timed.lasting(settings.optimiser.minutes) == settings

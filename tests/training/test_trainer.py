@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,10 +27,11 @@ from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.training.objective import LazyObjective, Objective
+from lazydiffusion.training.scenes import SceneMaker
 from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
 from lazydiffusion.training.shards import write_shards
 from lazydiffusion.training.sprites import load_bank
-from lazydiffusion.training.trainer import Progress, Trainer, load_weights
+from lazydiffusion.training.trainer import Progress, Trainer, compile_blocks, load_weights
 
 pytestmark = pytest.mark.integration
 
@@ -288,3 +291,47 @@ def test_another_engine_than_those_is_refused(data: Data, tmp_path: Path) -> Non
     result = CliRunner().invoke(app, ["train", str(file)])
     assert result.exit_code == 2
     assert "No model can be trained for the engine 'diffusers'" in result.output
+
+
+def test_the_command_takes_a_time_and_tells_how_it_goes(data: Data, tmp_path: Path) -> None:
+    tables = dataclasses.asdict(settings(data, tmp_path / "run", steps=100_000))
+    tables["optimiser"] |= {"minutes": 60.0, "muon": False}
+    lines = ["compile = false"]
+    for table in ("encoder", "decoder", "data", "optimiser", "output"):
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in tables[table].items())]
+    (tmp_path / "run.toml").write_text("\n".join(lines))
+
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "run.toml"), "--minutes", "0.01"])
+    assert result.exit_code == 0, result.output
+    assert re.search("The first step with (6|10) tokens took", result.output)
+    assert "% of the device's matrix products" in result.output
+    assert (tmp_path / "run" / "ema" / "decoder" / "config.json").is_file()
+
+    for none in ("0", "-1", "nan"):
+        result = CliRunner().invoke(app, ["train", str(tmp_path / "run.toml"), "--minutes", none])
+        assert result.exit_code == 2
+        assert "give a number above 0" in result.output
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
+def test_blocks_of_a_kind_are_compiled_once_for_each_number_of_tokens() -> None:
+    model = LazyObjective(tiny.encoder(layers=3), tiny.decoder(layers=3), Objective()).requires_grad_(True)
+    plain = copy.deepcopy(model)
+    compiled: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        compiled.append(len(graph.graph.nodes))
+        return graph.forward
+
+    compile_blocks(model, backend=count)
+    maker = SceneMaker(tiny.bank(), 4, 2, torch.Generator().manual_seed(0))
+    text, mask = torch.rand(4, 16, tiny.TEXT), torch.ones(4, 16, dtype=torch.bool)
+    seen = []
+    for bucket in (6, 10, 6, 10):
+        scenes = maker.make(4, bucket)
+        loss, expected = (m(scenes, text, mask, torch.Generator().manual_seed(1)) for m in (model, plain))
+        assert torch.allclose(loss, expected)
+        seen.append(len(compiled))
+    # An encoder's block, its last one, a decoder's block, the text; then the two that depend on the bucket.
+    assert seen == [4, 6, 6, 6]
+    torch.compiler.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -18,9 +19,14 @@ from lazydiffusion.errors import BadInput
 
 
 def run(
-    config: str, init_from: Path | None, resume: bool, engine: str | None = None, steps: int | None = None
+    config: str,
+    init_from: Path | None,
+    resume: bool,
+    engine: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
 ) -> None:
-    """Train as `config` says, but for another engine, or for a number of steps. Raises LazyDiffusionError."""
+    """Train as `config` says, but for another engine, a number of steps, or a time. Raises LazyDiffusionError."""
     try:
         import accelerate  # noqa: F401
         import tensorboard  # noqa: F401
@@ -40,6 +46,10 @@ def run(
         if steps < 1:
             raise BadInput(f"The run cannot end after {steps} steps; give 1 or more.")
         settings = settings.ending_after(steps)
+    if minutes is not None:
+        if not 0 < minutes < math.inf:
+            raise BadInput(f"The run cannot end after {minutes:g} minutes; give a number above 0.")
+        settings = settings.lasting(minutes)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -51,7 +61,8 @@ def run(
             line = (
                 f"step {point.step}  loss {point.loss:.4f}  {point.scenes_per_second:.0f} scenes/s "
                 f"({point.scenes_per_second * settings.objective.draws:.0f} samples/s)  "
-                f"{100 * point.utilisation:.0f} % of the device"
+                f"{100 * point.utilisation:.0f} % of the device's matrix products  "
+                f"{point.seconds / 60:.1f} min"
             )
             bar.update(task, description=line, completed=point.share)
             if not console.is_terminal:

@@ -19,19 +19,19 @@ RELAXATIONS = 2
 
 def extend(picture: Float[Tensor, "b c h w"], hole: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
     """The picture with its hole filled smoothly from around it; visible px as they are. All hidden: 0 everywhere."""
-    weight = (~hole).to(picture.dtype)
-    levels = [(picture * weight, weight)]
-    while max(levels[-1][0].shape[-2:]) > 1:
-        levels.append(
-            tuple(functional.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1])  # type: ignore[arg-type]
-        )
-    colour, weight = levels[-1]
+    visible = (~hole).to(picture.dtype)
+    # Colour times weight (the share of a coarse px that is visible), and the weight: one tensor, for fewer passes.
+    levels = [torch.cat([picture * visible, visible], dim=1)]
+    while max(levels[-1].shape[-2:]) > 1:
+        levels.append(functional.avg_pool2d(levels[-1], 2, ceil_mode=True))
+    colour, weight = levels.pop().tensor_split([-1], dim=1)
     filled = colour / weight.clamp_min(1e-6)
-    for colour, weight in reversed(levels[:-1]):
-        above = functional.interpolate(filled, size=colour.shape[-2:], mode="bilinear", align_corners=False)
-        mean = colour / weight.clamp_min(1e-6)
-        filled = weight * mean + (1 - weight) * above  # a coarse px counts by the share of it that is visible
+    for level in reversed(levels):
+        colour, weight = level.tensor_split([-1], dim=1)
+        empty = 1 - weight
+        above = functional.interpolate(filled, size=level.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.addcmul(colour, empty, above)  # a coarse px counts by the share of it that is visible
         for _ in range(RELAXATIONS):
             around = functional.avg_pool2d(functional.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
-            filled = torch.where(weight < 1, weight * mean + (1 - weight) * around, filled)
-    return torch.where(hole, filled, picture)
+            filled = torch.addcmul(colour, empty, around)  # where nothing is empty, the colour as it was
+    return filled

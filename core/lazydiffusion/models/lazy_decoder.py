@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -60,6 +60,16 @@ class Conditions:
             ],
             text_mask=mask,
         )
+
+    def for_draws(self, draws: int) -> Conditions:
+        """For so many noisy versions of each scene: all in their first draw, all in their second, and so on.
+
+        The texts stay as they are: `prepare` was given one for each draw of each scene.
+        """
+        rotary = None
+        if self.rotary is not None:
+            rotary = (self.rotary[0].repeat(draws, 1, 1, 1), self.rotary[1].repeat(draws, 1, 1, 1))
+        return replace(self, channelwise=self.channelwise.repeat(draws, 1, 1), rotary=rotary)
 
 
 class LazyDecoder(ModelMixin, ConfigMixin):
@@ -197,5 +207,5 @@ class LazyDecoder(ModelMixin, ConfigMixin):
         positions: Float[Tensor, "b k 2"],
         sketch: Float[Tensor, "b k s"] | None = None,
     ) -> Float[Tensor, "b k o"]:
-        """`step` after `prepare`: for training, where conditions change with every call."""
+        """`step` after `prepare`, for a single step."""
         return self.step(tokens, timestep, self.prepare(context, text, text_mask, positions, sketch))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,7 +31,7 @@ def random_holes(
     """
     batch, side = alpha.shape[0], alpha.shape[-1]
     device = alpha.device
-    coarse = functional.max_pool2d(alpha[:, None], COARSE)[:, 0] > 0.05
+    coarse = in_cells(alpha, COARSE).amax((2, 4)) > 0.05
     kind = random_kinds(batch, KIND_WEIGHTS, device, generator)
     y, x = _grid(side // COARSE, device)
     low, high = _extent(coarse, y, x)  # (B, 2) each, as (y, x)
@@ -48,8 +48,14 @@ def random_holes(
         ]
     )
     hole = shapes[kind, torch.arange(batch, device=device)]
-    hole = hole.repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2)
+    hole = hole[:, :, None, :, None].expand(-1, -1, COARSE, -1, COARSE).reshape(batch, side, side)
     return hole | ((kind == 0)[:, None, None] & (alpha > 0.02))
+
+
+def in_cells(view: Shaped[Tensor, "b s s"], side: int) -> Shaped[Tensor, "b n side n side"]:
+    """The view as a grid of square cells, uncopied: reduced over (2, 4) it is a max_pool2d that writes no indices."""
+    cells: Tensor = view.unflatten(2, (-1, side)).unflatten(1, (-1, side))
+    return cells
 
 
 def random_kinds(
@@ -93,15 +99,15 @@ def _strokes(
 def _distance(mask: Bool[Tensor, "b c c"]) -> Float[Tensor, "b c c"]:
     """Octagonal distance to the mask in px, up to FURTHEST: repeated 3 x 3 dilations, alternately square and cross."""
     reached = mask[:, None].float()
-    distance = torch.zeros_like(reached)
+    distance = torch.full_like(reached, FURTHEST + 1)
     for i in range(FURTHEST):
-        distance += 1 - reached
+        distance -= reached
         if i % 2:
             reached = functional.max_pool2d(reached, 3, 1, 1)
         else:
             down = functional.max_pool2d(reached, (3, 1), 1, (1, 0))
             reached = torch.maximum(down, functional.max_pool2d(reached, (1, 3), 1, (0, 1)))
-    return (distance + (1 - reached))[:, 0]
+    return (distance - reached)[:, 0]
 
 
 def _extent(
@@ -122,4 +128,4 @@ def _grid(side: int, device: torch.device) -> tuple[Float[Tensor, "c 1"], Float[
 def _uniform(
     shape: tuple[int, ...], low: float, high: float, device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
-    return torch.rand(shape, device=device, generator=generator) * (high - low) + low
+    return torch.empty(shape, device=device).uniform_(low, high, generator=generator)

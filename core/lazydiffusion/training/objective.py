@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from lazydiffusion.models import flow
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
-from lazydiffusion.models.patches import gather, patchify
+from lazydiffusion.models.patches import gather
 from lazydiffusion.training.scenes import Scenes, masked_view
 from lazydiffusion.window import PATCH
 
@@ -59,35 +60,34 @@ class LazyObjective(nn.Module):
             scenes.overview_positions,
             indices,
         )
+        shown = tokens_at(seen, indices)
         # What differs from the smooth extension, as codecs.PixelCodec has it.
-        clean = gather(patchify(scenes.window - seen[:, :3], PATCH), indices).repeat(draws, 1, 1)
-        hidden = gather(patchify(scenes.hole.to(clean.dtype).expand(-1, 3, -1, -1), PATCH), indices)
-        weight = constants.visible_weight + (1 - constants.visible_weight) * hidden
-        sketch = gather(patchify(scenes.sketch, PATCH), indices)
+        clean = (tokens_at(scenes.window, indices) - shown[..., :3]).flatten(2)  # (B, K, D)
+        hidden = shown[..., 3:]
+        weight = constants.visible_weight + (1 - constants.visible_weight) * hidden  # (B, K, px, 1)
 
-        batch = len(clean)
+        batch = draws * len(clean)  # all scenes in their first draw, all in their second, ...
         sigma = flow.random_sigmas(batch, constants.mean, constants.deviation, device, generator)
-        noise = torch.randn(clean.shape, device=device, generator=generator)
-        noisy = flow.add_noise(clean, noise, sigma)
+        sigma = sigma.unflatten(0, (draws, -1))  # (draws, B, 1, 1)
+        noise = torch.randn((draws, *clean.shape), device=device, generator=generator)
+        noisy = torch.lerp(clean, noise, sigma)  # flow.add_noise in one pass
         dropped = torch.rand(batch, device=device, generator=generator) < constants.no_prompt
         words, mask = self._drop(text.repeat(draws, 1, 1), text_mask.repeat(draws, 1), dropped)
-        output = self.decoder(
-            noisy,
-            sigma.flatten() * flow.STEPS_PER_SIGMA,
-            context.repeat(draws, 1, 1),
+        conditions = self.decoder.prepare(
+            context,
             words,
             mask,
-            gather(scenes.window_positions, indices).repeat(draws, 1, 1),
-            sketch.repeat(draws, 1, 1),
+            gather(scenes.window_positions, indices),
+            tokens_at(scenes.sketch, indices).flatten(2),
         )
-        velocity = flow.to_velocity(output.float(), noisy, sigma, self.decoder.config.prediction)
-        target = noise - clean
-        if (
-            self.decoder.config.prediction == "sample"
-        ):  # the same clamp on both sides: a perfect prediction has no error
-            target = flow.to_velocity(clean, noisy, sigma, "sample")
-        error = (velocity - target).square() * weight.repeat(draws, 1, 1)
-        return error.mean() / weight.mean()
+        output = self.decoder.step(
+            noisy.flatten(0, 1), sigma.flatten() * flow.STEPS_PER_SIGMA, conditions.for_draws(draws)
+        )
+        answer, scale = velocity_answer(clean, noise, noisy, sigma, self.decoder.config.prediction)
+        error = (output.unflatten(0, (draws, -1)) - answer).unflatten(-1, (-1, 3)) * weight.sqrt()
+        errors = torch.linalg.vector_norm(error, dim=(3, 4)) * scale[..., 0]  # (draws, B, K), in one pass
+        loss: Tensor = errors.square().mean() / (weight.mean() * clean.shape[-1])
+        return loss
 
     def _drop(self, text: Tensor, mask: Tensor, dropped: Bool[Tensor, " b"]) -> tuple[Tensor, Tensor]:
         """Where dropped, the text is the decoder's one learned token."""
@@ -95,3 +95,31 @@ class LazyObjective(nn.Module):
         first[:, 0] = True
         alone = self.decoder.no_prompt.to(text.dtype) * first[..., None]
         return torch.where(dropped[:, None, None], alone, text), torch.where(dropped[:, None], first, mask)
+
+
+def tokens_at(view: Float[Tensor, "b c s s"], indices: Int64[Tensor, "b k"]) -> Float[Tensor, "b k p c"]:
+    """A square view's patches at `indices`: gather(patchify(view)), but no copy of the whole view; p is PATCH**2."""
+    rows = view.shape[-1] // PATCH
+    cells = view.unflatten(3, (-1, PATCH)).unflatten(2, (-1, PATCH))  # (B, C, r, p, c, q)
+    scene = torch.arange(len(view), device=view.device)[:, None]
+    tokens: Tensor = cells.permute(0, 2, 4, 3, 5, 1)[scene, indices // rows, indices % rows]
+    return tokens.flatten(2, 3)
+
+
+def velocity_answer(
+    clean: Float[Tensor, "b k d"],
+    noise: Float[Tensor, "r b k d"],
+    noisy: Float[Tensor, "r b k d"],
+    sigma: Float[Tensor, "r b 1 1"],
+    prediction: Literal["sample", "velocity", "epsilon"],
+) -> tuple[Float[Tensor, "*r b k d"], Float[Tensor, "r b 1 1"]]:
+    """(answer, scale) such that scale * (output - answer) is the error of the velocity (flow.to_velocity).
+
+    For samples both velocities have the same clamp, so that a perfect prediction has no error; the noise cancels out.
+    """
+    if prediction == "sample":
+        return clean, 1 / sigma.clamp_min(flow.SMALLEST_SIGMA)
+    if prediction == "velocity":
+        return noise - clean, torch.ones_like(sigma)
+    divisor = (1 - sigma).clamp_min(flow.SMALLEST_SIGMA)
+    return noisy + divisor * (noise - clean), 1 / divisor

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lazydiffusion.training.batched_muon import BatchedMuon
 from lazydiffusion.training.settings import Optimiser
 
 
@@ -24,10 +25,7 @@ def make_optimisers(model: nn.Module, settings: Optimiser) -> list[torch.optim.O
             matrices, lr=settings.adamw_rate, weight_decay=settings.weight_decay, **adamw
         )
         return [decayed, rest]
-    muon = torch.optim.Muon(
-        matrices, lr=settings.muon_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return [muon, rest]
+    return [BatchedMuon(matrices, lr=settings.muon_rate, weight_decay=settings.weight_decay), rest]
 
 
 def learning_rate_share(step: int, progress: float, settings: Optimiser) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -15,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lazydiffusion.models.extension import extend
-from lazydiffusion.training.masks import COARSE, random_holes, random_kinds
+from lazydiffusion.training.masks import COARSE, in_cells, random_holes, random_kinds
+from lazydiffusion.training.painting import SPAN, TILT, Placed, steps, tiles, upright_grid
 from lazydiffusion.training.sketches import random_sketches
 from lazydiffusion.training.sprites import SpriteBank
 from lazydiffusion.window import PATCH
@@ -52,6 +54,10 @@ class Slot:
     tile: float
     """Side of the square that is painted, in window sides; 1 is the whole view, for sprites of any size."""
     of_canvas: bool = False
+
+    def most(self, batch: int) -> int:
+        """In how many scenes of a batch there is one, rounded up: which ones is random, their number is not."""
+        return math.ceil(round(self.chance * batch, 6))
 
 
 SLOTS = (
@@ -110,6 +116,9 @@ class SceneMaker:
         self.window_tokens, self.overview_tokens = window_tokens, overview_tokens
         self.generator = generator
         self.device = bank.pixels.device
+        self._places = _centres(window_tokens, self.device)
+        self._apart = torch.cdist(self._places[0], self._places[0]).square()  # squared, in tokens
+        self._slot_values: dict[int, Tensor] = {}
         by_set = torch.argsort(bank.sets, stable=True)
         counts = torch.bincount(bank.sets, minlength=len(bank.set_names))
         self._by_set, self._set_count = by_set, counts
@@ -134,96 +143,88 @@ class SceneMaker:
         overview = self._background(
             texture, torch.ones_like(extent), torch.zeros_like(offset), self.overview_side
         )
-        for slot in SLOTS:
-            self._add_slot(slot, target, extent, offset, shrink, window, overview)
+        self._paint_companions(self._companions(target, extent, offset), offset, shrink, window, overview)
 
         largest = max(1.5, bucket**0.5 - 1.3) * PATCH  # leaves room for a loose mask, and for rotation
-        size = self._uniform(batch, 0.6 * largest, min(largest, 0.75 * side))
+        largest = min(largest, 0.75 * side)
         central = self._uniform(batch, 0, 1) < 0.7
         spread = torch.where(central, 0.2, 0.42)[:, None]
-        centre = side / 2 + side * spread * self._uniform((batch, 2), -1, 1)
-        pose = self._pose(batch)
-        shape = self._paint(torch.zeros_like(window), target, centre, size, pose, side)
-        hole = random_holes(shape[:, :-1, :-1, 3], self.generator)
-
+        hidden = Placed(
+            scenes=torch.arange(batch, device=self.device),
+            sprites=target,
+            centre=side / 2 + side * spread * self._uniform((batch, 2), -1, 1),
+            steps=self._steps(self._uniform(batch, 0.6 * largest, largest)),
+        )
         removal = self._uniform(batch, 0, 1) < self.shares.removal
-        shown = (~removal).float()[:, None, None, None]
-        window = _over(shape * shown, window)
-        small = self._paint(
-            torch.zeros_like(overview), target, (centre + offset) * shrink[:, None], size * shrink, pose,
-            self.overview_side,
-        )  # fmt: skip
-        overview = _over(small * shown, overview)
+        tile = PATCH * math.ceil((SPAN * largest + 4) / PATCH)
+        alpha = self._paint_target(hidden, tile, removal, window)
+        small_tile = math.ceil(tile * self.overview_side / side) + 2
+        self._paint_target(hidden.elsewhere(offset, shrink), small_tile, removal, overview)
+        hole = random_holes(alpha, self.generator)
         picture = _as_image(window)
         return Scenes(
             window=picture,
             hole=hole[:, None],
             overview=_as_image(overview),
             overview_hole=self._overview_hole(hole, extent, offset),
-            window_positions=_centres(self.window_tokens, self.device).expand(batch, -1, -1),
+            window_positions=self._places.expand(batch, -1, -1),
             overview_positions=self._overview_positions(extent, offset),
             indices=self._indices(hole, bucket),
-            sketch=self._sketch(picture, shape, hole, removal),
+            sketch=self._sketch(picture, alpha, hole, removal),
             sprites=torch.where(removal, -1, target),
-            alpha=(shape * shown)[:, None, :-1, :-1, 3],
+            alpha=(alpha * ~removal[:, None, None])[:, None],
         )
 
-    def _add_slot(
-        self, slot: Slot, target: Tensor, extent: Tensor, offset: Tensor, shrink: Tensor,
-        window: Tensor, overview: Tensor,
-    ) -> None:  # fmt: skip
-        """Paint one sprite of this kind on both views, in place, in those scenes where chance has it."""
+    def _companions(self, target: Tensor, extent: Tensor, offset: Tensor) -> Placed:
+        """The other sprites of the scenes, in the window's px: those of the first slot, of the next, and so on."""
         batch, side = len(target), self.window_side
-        present = self._uniform(batch, 0, 1) < slot.chance
-        unit = side * extent if slot.of_canvas else torch.full_like(extent, side)
-        size = unit * self._uniform(batch, slot.smallest, slot.largest)
-        near = self._uniform((batch, 2), -0.1, 1.1) * side
-        anywhere = self._uniform((batch, 2), 0, 1) * (extent * side)[:, None] - offset
-        centre = torch.where((self._uniform(batch, 0, 1) < 0.6)[:, None], near, anywhere)
-        sprites, pose = self._companions(target), self._pose(batch)
-        size = torch.where(present, size, torch.zeros_like(size))
-        self._paint(window, sprites, centre, size, pose, round(slot.tile * side))
-        self._paint(
-            overview, sprites, (centre + offset) * shrink[:, None], size * shrink, pose,
-            round(slot.tile * self.overview_side),
-        )  # fmt: skip
+        if batch not in self._slot_values:
+            self._slot_values[batch] = _slot_values(batch).to(self.device)
+        smallest, largest, of_canvas, chance = self._slot_values[batch]
+        count = len(smallest)
+        order = self._uniform((len(SLOTS), batch), 0, 1).argsort(dim=1)
+        scenes = torch.cat(
+            [order[row, : slot.most(batch)] for row, slot in enumerate(SLOTS)] or [order[0:0, 0]]
+        )
+        extent, offset = extent[scenes], offset[scenes]
+        size = (
+            (1 + (extent - 1) * of_canvas) * side * torch.lerp(smallest, largest, self._uniform(count, 0, 1))
+        )
+        near = self._uniform((count, 2), -0.1, 1.1) * side
+        anywhere = self._uniform((count, 2), 0, 1) * (extent * side)[:, None] - offset
+        return Placed(
+            scenes=scenes,
+            sprites=self._alike(target[scenes]),
+            centre=torch.where(self._uniform((count, 1), 0, 1) < 0.6, near, anywhere),
+            steps=self._steps(torch.where(self._uniform(count, 0, 1) < chance, size, 0.0)),
+        )
 
-    def _paint(
-        self, view: Float[Tensor, "b v v 4"], sprites: Tensor, centre: Tensor, size: Tensor, pose: Tensor, tile: int
-    ) -> Float[Tensor, "b v v 4"]:  # fmt: skip
-        """Paint one sprite per scene over `view`, in place; only a tile around it is touched.
+    def _paint_companions(
+        self, placed: Placed, offset: Tensor, shrink: Tensor, window: Tensor, overview: Tensor
+    ) -> None:
+        """Paint them on both views, in place; slots of one tile size are sampled together."""
+        small = placed.elsewhere(offset, shrink)
+        start = 0
+        for share, slots in groupby(SLOTS, key=lambda slot: slot.tile):
+            counts = [slot.most(len(window)) for slot in slots]
+            end = start + sum(counts)
+            for view, sprites in ((window, placed), (overview, small)):
+                side = view.shape[-1]
+                made = tiles(self.bank, sprites.part(start, end), round(share * side), side)
+                for layer in made.split(counts):
+                    layer.over(view)
+            start = end
 
-        `centre` (B, 2) as (y, x) and `size` (B,) in the view's px. The view's last row and column are a gutter that
-        takes whatever falls outside.
-        """
-        batch, side = view.shape[0], view.shape[1] - 1
-        whole = tile >= side
-        tile = min(tile, side)
-        start = torch.zeros_like(centre) if whole else (centre - tile / 2).round()
-        line = torch.arange(tile, device=self.device)
-        ys, xs = (start[:, axis, None].long() + line for axis in (0, 1))  # (B, tile) each
-        dy = (ys + 0.5 - centre[:, :1])[:, :, None]
-        dx = (xs + 0.5 - centre[:, 1:])[:, None, :]
-        reach = (size / 2).clamp_min(1e-3)[:, None, None]
-        cos, sin, flip = (part[:, None, None] for part in pose.unbind(1))
-        grid = torch.stack([(dx * cos + dy * sin) * flip / reach, (dy * cos - dx * sin) / reach], dim=-1)
-        level = self.bank.level(self._level(tile))
-        pixels = level[sprites].to(view.dtype) / 255
-        painted = functional.grid_sample(pixels, grid.to(view.dtype), align_corners=False).permute(0, 2, 3, 1)
-        if whole:
-            view[:, :-1, :-1] = _over(painted, view[:, :-1, :-1])
-            return view
-        ys, xs = (torch.where((line >= 0) & (line < side), line, side) for line in (ys, xs))
-        index = (torch.arange(batch, device=self.device)[:, None, None], ys[:, :, None], xs[:, None, :])
-        view[index] = _over(painted, view[index])
-        return view
-
-    def _level(self, tile: int) -> int:
-        """Side of the sprites to sample a tile from: the smallest level with at least as many px as the tile."""
-        level = self.bank.side
-        while level % 2 == 0 and level // 2 >= tile:
-            level //= 2
-        return level
+    def _paint_target(
+        self, hidden: Placed, tile: int, removal: Bool[Tensor, " b"], view: Float[Tensor, "b 3 v v"]
+    ) -> Float[Tensor, "b v v"]:
+        """Paint the hidden sprite over `view`, in place, but not in removals; gives its opacity, 0..1, in all."""
+        made = tiles(self.bank, hidden, tile, view.shape[-1])
+        alpha = torch.zeros_like(view[:, :1])
+        alpha[made.places(1)] = made.pixels[:, 3:] / 255
+        made.pixels *= ~removal[:, None, None, None]
+        made.over(view)
+        return alpha[:, 0]
 
     def _textures(self, batch: int) -> Float[Tensor, "b 3 t t"]:
         """Plain, shaded, split by a horizon, or cloudy."""
@@ -245,40 +246,35 @@ class SceneMaker:
         kinds = torch.stack([torch.zeros_like(ramp), ramp, horizon, cloud])
         kind = random_kinds(batch, TEXTURE_WEIGHTS, self.device, self.generator)
         share = kinds[kind, torch.arange(batch, device=self.device)]
-        return first + (second - first) * share
+        return torch.lerp(first, second, share) * 255
 
     def _background(
         self, texture: Tensor, extent: Tensor, offset: Tensor, side: int
-    ) -> Float[Tensor, "b v v 4"]:
-        """The texture as a view of `side` px shows it, opaque, with its gutter."""
-        batch = len(extent)
-        pixel = torch.arange(side, device=self.device) + 0.5
-        y, x = (
-            ((pixel + offset[:, axis, None]) / (extent[:, None] * side) * 2 - 1).clamp(-1, 1)
-            for axis in (0, 1)
-        )
-        grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
-        colour = functional.grid_sample(
-            texture, grid, mode="bilinear", padding_mode="border", align_corners=False
-        )
-        view = torch.ones((batch, side + 1, side + 1, 4), device=self.device)
-        view[:, :-1, :-1, :3] = colour.permute(0, 2, 3, 1)
-        return view
+    ) -> Float[Tensor, "b 3 v v"]:
+        """The texture as a view of `side` px shows it."""
+        step = 2 / (extent * side)
+        where = upright_grid((offset + 0.5) * step[:, None] - 1, step, side)
+        return functional.grid_sample(texture, where, padding_mode="border", align_corners=False)
 
     def _sketch(
-        self, picture: Tensor, shape: Tensor, hole: Tensor, removal: Tensor
+        self, picture: Tensor, alpha: Tensor, hole: Tensor, removal: Tensor
     ) -> Float[Tensor, "b 4 s s"]:
-        drawn = (self._uniform(len(hole), 0, 1) < self.shares.sketched) & ~removal
-        sketch = random_sketches(picture, shape[:, :-1, :-1, 3], self.generator)
-        return sketch * (drawn[:, None, None] & hole)[:, None]
+        """Sketches of what is hidden; made only for the scenes that have one."""
+        batch = len(picture)
+        sketch = torch.zeros(batch, 4, *picture.shape[-2:], device=self.device)
+        most = math.ceil(round(self.shares.sketched * batch, 6))
+        if most:
+            scenes = self._uniform(batch, 0, 1).argsort()[:most]
+            drawn = (self._uniform(most, 0, 1) < self.shares.sketched * batch / most) & ~removal[scenes]
+            made = random_sketches(picture[scenes], alpha[scenes], self.generator)
+            sketch[scenes] = made * (drawn[:, None, None] & hole[scenes])[:, None]
+        return sketch
 
     def _indices(self, hole: Bool[Tensor, "b s s"], bucket: int) -> Int64[Tensor, "b k"]:
         """The hidden tokens, then the visible ones nearest to them (tokens.pad_with_nearest, for a batch)."""
-        hidden = functional.max_pool2d(hole[:, None].float(), PATCH).flatten(1) > 0  # (B, n)
-        place = _centres(self.window_tokens, self.device)[0]
-        squared = torch.cdist(place, place).square()
+        hidden = in_cells(hole, PATCH).any(dim=(2, 4)).flatten(1)  # (B, n)
         far = float(4 * self.window_tokens**2)
-        distance = (squared + far * ~hidden[:, None, :]).amin(dim=-1)  # (B, n)
+        distance = (self._apart + far * ~hidden[:, None, :]).amin(dim=-1)  # (B, n)
         # Ties at random: of a hole that is too large for the bucket, any tokens are left out, not always the last rows.
         order = torch.rand(distance.shape, device=self.device, generator=self.generator)
         return (distance + 0.5 * order).topk(bucket, dim=1, largest=False).indices
@@ -287,18 +283,15 @@ class SceneMaker:
         self, hole: Bool[Tensor, "b s s"], extent: Tensor, offset: Tensor
     ) -> Bool[Tensor, "b 1 o o"]:
         """The hole as the overview shows it: every overview px that it touches (it is sampled half a px around)."""
-        pixel = torch.arange(self.overview_side, device=self.device) + 0.5
-        step = extent * self.window_side / self.overview_side  # window px per overview px
-        axes = [(pixel * step[:, None] - offset[:, axis, None]) / self.window_side * 2 - 1 for axis in (0, 1)]
-        grid = torch.stack(
-            [axes[1][:, None, :].expand(-1, len(pixel), -1), axes[0][:, :, None].expand(-1, -1, len(pixel))],
-            dim=-1,
-        )
+        side = self.window_side
         # A hole thinner than an overview px would slip between samples: widen it first, on the masks' coarse grid.
         margin = 2  # past the window's border too
-        coarse = functional.pad(functional.max_pool2d(hole[:, None].float(), COARSE), (margin,) * 4)
+        coarse = functional.pad(in_cells(hole, COARSE).any(dim=(2, 4)).float()[:, None], (margin,) * 4)
         wide = functional.max_pool2d(coarse, 3, 1, 1)
-        grid = grid * (self.window_side / (self.window_side + 2 * margin * COARSE))
+        scale = 2 / (side + 2 * margin * COARSE)
+        step = extent * side / self.overview_side  # window px per overview px
+        first = (0.5 * step[:, None] - offset - side / 2) * scale
+        grid = upright_grid(first, step * scale, self.overview_side)
         return functional.grid_sample(wide, grid, align_corners=False) > 0
 
     def _overview_positions(self, extent: Tensor, offset: Tensor) -> Float[Tensor, "b m 2"]:
@@ -316,8 +309,8 @@ class SceneMaker:
         x = axes[:, None, :, 1].expand(-1, count, -1)
         return torch.stack([y, x], dim=-1).flatten(1, 2)
 
-    def _companions(self, target: Tensor) -> Int64[Tensor, " b"]:
-        """Other sprites for the scenes, mostly of the target's own set."""
+    def _alike(self, target: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+        """Another sprite for each, mostly of its own set."""
         own = self.bank.sets[target]
         pick = (self._uniform(len(target), 0, 1) * self._set_count[own]).long()
         same = self._by_set[self._set_start[own] + pick.clamp_max(self._set_count[own] - 1)]
@@ -327,28 +320,37 @@ class SceneMaker:
             self._random(len(target), len(self.bank)),
         )
 
-    def _pose(self, batch: int) -> Float[Tensor, "b 3"]:
-        """Cosine and sine of a tilt of at most 15 degrees (usually none), and -1 for a mirrored sprite."""
-        tilted = self._uniform(batch, 0, 1) < 0.4
-        angle = torch.where(tilted, self._uniform(batch, -math.pi / 12, math.pi / 12), 0.0)
-        flip = torch.where(self._uniform(batch, 0, 1) < 0.5, -1.0, 1.0)
-        return torch.stack([angle.cos(), angle.sin(), flip], dim=1)
+    def _steps(self, size: Float[Tensor, " n"]) -> Float[Tensor, "n 2 2"]:
+        """Sprites of that size, tilted by at most TILT (usually not), half of them mirrored (Placed.steps)."""
+        tilted = self._uniform(len(size), 0, 1) < 0.4
+        angle = torch.where(tilted, self._uniform(len(size), -TILT, TILT), 0.0)
+        flip = torch.where(self._uniform(len(size), 0, 1) < 0.5, -1.0, 1.0)
+        return steps(size, angle, flip)
 
     def _uniform(self, shape: int | tuple[int, ...], low: float, high: float) -> Tensor:
         shape = (shape,) if isinstance(shape, int) else shape
-        return torch.rand(shape, device=self.device, generator=self.generator) * (high - low) + low
+        return torch.empty(shape, device=self.device).uniform_(low, high, generator=self.generator)
 
     def _random(self, batch: int, below: int) -> Int64[Tensor, " b"]:
         return torch.randint(below, (batch,), device=self.device, generator=self.generator)
 
 
-def _over(top: Tensor, below: Tensor) -> Tensor:
-    """Porter-Duff over, premultiplied, channels last."""
-    return top + (1 - top[..., 3:]) * below
+def _slot_values(batch: int) -> Float[Tensor, "4 n"]:
+    """For each companion of a batch: smallest and largest size, whether of the canvas, and the chance to be there.
+
+    Each slot has a fixed number of scenes; where that is rounded up, the chance takes off what is too much.
+    """
+    rows = []
+    for slot in SLOTS:
+        most = slot.most(batch)
+        values = (slot.smallest, slot.largest, float(slot.of_canvas), slot.chance * batch / max(1, most))
+        rows.append(torch.tensor(values)[:, None].expand(-1, most))
+    return torch.cat(rows, dim=1) if rows else torch.zeros(4, 0)
 
 
-def _as_image(view: Float[Tensor, "b v v 4"]) -> Float[Tensor, "b 3 s s"]:
-    return (view[:, :-1, :-1, :3].permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)
+def _as_image(view: Float[Tensor, "b 3 v v"]) -> Float[Tensor, "b 3 v v"]:
+    """0..255 as -1..1."""
+    return torch.rsub(view, -1, alpha=-2 / 255).clamp_(-1, 1)
 
 
 def _centres(count: int, device: torch.device) -> Float[Tensor, "1 n 2"]:

@@ -40,7 +40,10 @@ class Optimiser:
     """Scenes per step and process."""
     steps: int = 100_000
     minutes: float = 0.0
-    """When above 0, the run also ends after this time, and the learning rate falls by whichever ends first."""
+    """When above 0, the run also ends after this time, and the learning rate falls by whichever ends first.
+
+    Time in the loop, compiling included, of a resumed run from its start on; not what comes before the first step.
+    """
     warm_up: int = 300
     """Steps."""
     muon: bool = True
@@ -87,7 +90,10 @@ class Settings:
     optimiser: Optimiser = Optimiser()
     output: Output = Output()
     compile: bool = True
-    """Compile each block (not the whole graph): seconds once, then about three times as fast on a GPU."""
+    """Compile each block (not the whole graph): seconds once, then about three times as fast on a GPU.
+
+    Once per number of tokens and kind of block: all blocks of a kind share it. Another batch compiles all of it anew.
+    """
     seed: int = 0
 
     def for_engine(self, engine: str) -> Settings:
@@ -102,6 +108,10 @@ class Settings:
         return dataclasses.replace(
             self, optimiser=dataclasses.replace(self.optimiser, steps=steps, minutes=0.0)
         )
+
+    def lasting(self, minutes: float) -> Settings:
+        """The same run, ended after this time (or its steps), with learning rates that fall by this clock."""
+        return dataclasses.replace(self, optimiser=dataclasses.replace(self.optimiser, minutes=minutes))
 
 
 def find_settings(name: str) -> Path:

@@ -40,12 +40,13 @@ def colour_blobs(
 
 def outlines(picture: Float[Tensor, "b 3 s s"], alpha: Float[Tensor, "b s s"]) -> Float[Tensor, "b 4 s s"]:
     """Black lines where brightness or the object's own border changes quickly (Sobel gradients)."""
-    brightness = picture.mean(dim=1, keepdim=True) * alpha[:, None]
-    line = torch.arange(3, device=picture.device) - 1.0
-    kernel = -line[:, None] * (2 - line.abs()) / 4  # 1 2 1, 0 0 0, -1 -2 -1
-    weight = torch.stack([kernel, kernel.T])[:, None].to(picture.dtype)
-    change = functional.conv2d(torch.cat([brightness, alpha[:, None] * 2]).contiguous(), weight, padding=1)
-    strength = change.square().sum(dim=1, keepdim=True).sqrt()
-    drawn = (torch.maximum(*strength.chunk(2)) > 0.5).to(picture.dtype)
+    brightness = picture.mean(dim=1) * alpha
+    around = functional.pad(torch.stack([brightness, 2 * alpha], dim=1), (1, 1, 1, 1))
+    # By slices: as a convolution of one channel, the two kernels took a tenth of the time that a scene does.
+    down = around[:, :, :-2] - around[:, :, 2:]  # 1 0 -1, and across it 1 2 1
+    down = torch.add(down[..., :-2] + down[..., 2:], down[..., 1:-1], alpha=2)
+    along = around[..., :-2] - around[..., 2:]
+    along = torch.add(along[:, :, :-2] + along[:, :, 2:], along[:, :, 1:-1], alpha=2)
+    drawn = (torch.hypot(down, along).amax(dim=1, keepdim=True) > 4 * 0.5).to(picture.dtype)
     drawn = drawn * (functional.max_pool2d(alpha[:, None], 5, 1, 2) > 0.1)
     return torch.cat([-drawn, -drawn, -drawn, drawn], dim=1)
