@@ -11,6 +11,7 @@ from PIL import Image
 from tests import tiny
 from tests.checkpoint_files import tiny_pipeline
 
+from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation import sweeps
 from lazydiffusion.training.shards import write_shards
 
@@ -23,8 +24,9 @@ def test_a_report_and_its_pictures_are_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sweeps, "STEPS", (1, 2))
     monkeypatch.setattr(sweeps, "GUIDANCES", (1.0, 3.0))
     monkeypatch.setattr(sweeps, "REFERENCE_STEPS", 4)
-    report = sweeps.sweep(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=16)
+    report = sweeps.sweep(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=8)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert report["seam_background_real"]["step"] >= 0  # half of the scenes hide nothing but background
     assert [row["steps"] for row in report["by_steps"]] == [1, 2]
     distances = [row["distance_to_100_steps"] for row in report["by_steps"]]
     assert distances[0] > distances[1] > 0  # more steps come nearer to many
@@ -34,3 +36,10 @@ def test_a_report_and_its_pictures_are_written(tmp_path: Path, monkeypatch: pyte
     for name in ("steps.png", "guidance.png"):
         with Image.open(tmp_path / "out" / name) as sheet:
             assert np.asarray(sheet).std() > 0
+
+
+def test_one_scene_is_too_few(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    write_shards(tmp_path / "shards", tiny.shard_sprites())
+    with pytest.raises(BadInput, match="2 scenes or more, not 1"):
+        sweeps.sweep(tiny_pipeline(), tmp_path / "shards", tmp_path / "out", scenes=1)

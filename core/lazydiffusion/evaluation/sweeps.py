@@ -15,13 +15,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation.seams import LEVELS, seam
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
 from lazydiffusion.training.captions import encode_captions
 from lazydiffusion.training.grids import fill_scenes
 from lazydiffusion.training.objective import LazyObjective, Objective
-from lazydiffusion.training.scenes import SceneMaker, Scenes
+from lazydiffusion.training.scenes import SceneMaker, Scenes, Shares
 from lazydiffusion.training.sprites import load_bank
 
 REFERENCE_STEPS = 100
@@ -42,7 +43,8 @@ def sweep(
 ) -> dict[str, object]:
     """Write OUT/report.json, steps.png and guidance.png; gives the report.
 
-    `scenes`: how many; half of them with an object to paint, half with only background to continue.
+    `scenes`: how many, 2 or more; half of them with an object to paint, half with only background to continue. Raises
+    BadInput.
     """
     out.mkdir(parents=True, exist_ok=True)
     device = pipeline.device
@@ -51,8 +53,19 @@ def sweep(
     held_out = bank.subset(bank.held_out()).to(device)
     captions = encode_captions(held_out, PromptEncoder().to(device), each=1)
     generator = torch.Generator(device).manual_seed(seed)
-    maker = SceneMaker(held_out, config.window_tokens, config.overview_tokens, generator)
-    batch = maker.make(scenes, min(bucket, config.window_tokens**2))
+    if scenes < 2:
+        raise BadInput(f"A sweep takes 2 scenes or more, not {scenes}: half of them hide only background.")
+    halves = []
+    for share, count in ((0.0, scenes - scenes // 2), (1.0, scenes // 2)):
+        maker = SceneMaker(
+            held_out,
+            config.window_tokens,
+            config.overview_tokens,
+            generator,
+            Shares(removal=share, sketched=0),
+        )
+        halves.append(maker.make(count, min(bucket, config.window_tokens**2)))
+    batch = halves[0].joined(halves[1])
     text, mask = captions.draw(batch.sprites, generator)
     model = LazyObjective(pipeline.context_encoder, pipeline.decoder, Objective())
     default_steps, default_guidance = pipeline.config.default_steps, pipeline.config.default_guidance

@@ -92,6 +92,10 @@ class Scenes:
         """The first `count` scenes alone (all of them, if there are fewer)."""
         return Scenes(**{name: part[:count] for name, part in vars(self).items()})
 
+    def joined(self, others: Scenes) -> Scenes:
+        """These scenes, then the others."""
+        return Scenes(**{name: torch.cat([part, getattr(others, name)]) for name, part in vars(self).items()})
+
 
 def masked_view(image: Float[Tensor, "b 3 h w"], hole: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 4 h w"]:
     """What the context encoder may see: the visible picture, smoothly extended into the hole, and where the hole is."""

@@ -47,7 +47,7 @@ def time_against_mask(found: Results) -> Figure:
     )
     for place, median, end in zip(places, medians, done, strict=True):
         axes.annotate(
-            f"{median:.3g} ms", (max(median, end), place), (6, 0), textcoords="offset points", va="center",
+            f"{median:,.0f} ms" if median >= 100 else f"{median:.3g} ms", (max(median, end), place), (6, 0), textcoords="offset points", va="center",
             color=GREY, fontsize=9,
         )  # fmt: skip
     names = [
