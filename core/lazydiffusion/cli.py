@@ -165,11 +165,12 @@ def serve(
     history: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where finished fills are kept.")
     ] = None,
+    weights: Weights = "full",
 ) -> None:
     """Be the resident core that holds the models for the editors. They start it by themselves."""
     from lazydiffusion.commands import serve as command
 
-    sys.exit(command.serve(tcp, socket, model, device, idle_timeout, history))
+    sys.exit(command.serve(tcp, socket, model, device, idle_timeout, history, weights))
 
 
 @app.command()

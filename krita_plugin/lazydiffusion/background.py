@@ -9,23 +9,40 @@ from typing import Any, Callable, Optional
 from .qt import QtCore
 
 
-class GuiThread(QtCore.QObject):
-    """Called from any thread, it has the given function called on the thread that made it, in order."""
+class _Relay(QtCore.QObject):
+    """Calls functions on the thread that made it. There is one, and nothing deletes it while Krita runs.
 
-    _called = QtCore.pyqtSignal(object)
+    Other threads may only emit signals of an object that cannot be deleted at the same moment: that it is gone could
+    not be told in time, and Krita would crash.
+    """
 
-    def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
-        super().__init__(parent)
-        self._called.connect(self._call, QtCore.Qt.ConnectionType.QueuedConnection)
+    called = QtCore.pyqtSignal(object)
 
-    def __call__(self, function: Callable[[], Any]) -> None:
-        """Have it called; nothing happens when this object is gone."""
-        # Krita is closing and has deleted it: nobody is there to be told.
-        with contextlib.suppress(RuntimeError):
-            self._called.emit(function)
+    def __init__(self) -> None:
+        super().__init__()
+        self.called.connect(self._call, QtCore.Qt.ConnectionType.QueuedConnection)
 
     def _call(self, function: Callable[[], Any]) -> None:
         function()
+
+
+class GuiThread(QtCore.QObject):
+    """Called from any thread, it has the given function called on the thread that made it, in order."""
+
+    _made: Optional[_Relay] = None
+
+    def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
+        super().__init__(parent)
+        GuiThread._made = self._relay = GuiThread._made or _Relay()
+        ended = self._ended = threading.Event()
+        self.destroyed.connect(lambda: ended.set())
+
+    def __call__(self, function: Callable[[], Any]) -> None:
+        """Have it called; nothing happens when this object is gone."""
+        ended = self._ended
+        # RuntimeError: Krita has ended and Qt with it.
+        with contextlib.suppress(RuntimeError):
+            self._relay.called.emit(lambda: None if ended.is_set() else function())
 
 
 class Background(QtCore.QObject):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lazydiffusion import checkpoints
-from lazydiffusion.devices import Choice
+from lazydiffusion.devices import WEIGHTS, Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report
 from lazydiffusion.errors import BadInput, BadModel, OutOfMemory
 from lazydiffusion.service import memory
@@ -269,3 +269,17 @@ def test_a_device_that_is_not_there_is_told_when_it_is_needed(models: Path) -> N
     shelf = Shelf("a", "tpu", Loader())
     with pytest.raises(BadInput, match="'tpu'; it must be auto, cuda or cpu"):
         shelf.get("a")
+
+
+def test_models_are_loaded_with_the_weights_that_the_core_was_started_with(models: Path) -> None:
+    seen: list[str] = []
+
+    def load(where: str, choice: Choice) -> StandIn:
+        seen.append(choice.weights)
+        return StandIn()
+
+    for weights in WEIGHTS:
+        Shelf("a", "cpu", load, weights=weights).get("a")
+    assert seen == list(WEIGHTS)
+    with pytest.raises(BadInput, match="'int4'; they must be full, int8 or fp8"):
+        Shelf("a", "cpu", load, weights="int4").get("a")

@@ -63,7 +63,10 @@ def run(
     if via_core and (engine != "auto" or view is not None):
         raise BadInput("The core takes the engine that the model is for: leave --engine and --view away.")
     if via_core and weights != "full":
-        raise BadInput("The core has its own weights: leave --weights away.")
+        raise BadInput(
+            f"The core has its own weights: leave --weights {weights} away, or start the core with "
+            f"`lazydiffusion serve --weights {weights}`."
+        )
     canvas = images.read_canvas(files.canvas)
     mask = images.read_mask(files.mask, canvas.size)
     sketch = images.read_sketch(files.sketch, canvas.size) if files.sketch else None

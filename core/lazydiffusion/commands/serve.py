@@ -27,6 +27,7 @@ def serve(
     device: str,
     idle_timeout: float,
     history: Path | None,
+    weights: str = "full",
 ) -> int:
     """Be the core until stopped; gives the exit status. Raises LazyDiffusionError."""
     from lazydiffusion.service.runtime import AlreadyRunning, Runtime
@@ -42,7 +43,7 @@ def serve(
         serve(
             Options(
                 history=history or history_folder(), tcp=tcp, socket=socket, model=model, device=device,
-                idle_timeout=idle_timeout,
+                idle_timeout=idle_timeout, weights=weights,
             ),
             runtime,
         )  # fmt: skip

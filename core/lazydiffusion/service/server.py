@@ -40,6 +40,8 @@ class Options:
     socket: Path | None = None
     model: str = "clipart"
     device: str = "auto"
+    weights: str = "full"
+    """devices.WEIGHTS: how many bits a large model's weights are kept in."""
     idle_timeout: float = 1800.0
     """Seconds without use after which the core ends, and half as many after which models are let go; 0: never."""
 
@@ -65,7 +67,10 @@ class _Process:
         self.options, self.runtime, self.listening, self.address = options, runtime, listening, address
         self.token = secrets.token_urlsafe(32)
         queue, jobs = Queue(), Jobs()
-        shelf, history = Shelf(options.model, options.device), History(options.history)
+        shelf, history = (
+            Shelf(options.model, options.device, weights=options.weights),
+            History(options.history),
+        )
         worker = Worker(queue, shelf, history, unload_after=options.idle_timeout / 2, give_up=self.stop)
         self.core = Core(queue, jobs, shelf, history, worker, self.stop)
         self.activity = _Activity(make_app(self.core))

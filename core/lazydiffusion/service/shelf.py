@@ -67,9 +67,18 @@ class _Loaded:
 class Shelf:
     """Engines by name. Loading, use and letting go happen on the worker's thread alone; anybody may ask for states."""
 
-    def __init__(self, default: str, device: str, load: Callable[[str, Choice], Engine] | None = None):
-        """`default`: a name, or a path whose folder's name becomes the model's. `load`: makes an engine, for tests."""
-        self.device_name = device
+    def __init__(
+        self,
+        default: str,
+        device: str,
+        load: Callable[[str, Choice], Engine] | None = None,
+        weights: str = "full",
+    ):
+        """`default`: a name, or a path whose folder's name becomes the model's. `load`: makes an engine, for tests.
+
+        `weights`: of devices.WEIGHTS.
+        """
+        self.device_name, self.weights = device, weights
         self.choice: Choice | None = None
         """The device; None until `start`."""
         self.ready = threading.Event()
@@ -131,7 +140,7 @@ class Shelf:
         """Choose the device: the first import of PyTorch, some seconds. Raises BadInput."""
         from lazydiffusion.devices import choose_device
 
-        self.choice = choose_device(self.device_name)
+        self.choice = choose_device(self.device_name, self.weights)
 
     def get(self, name: str, on_loading: Callable[[], None] = lambda: None) -> Engine:
         """The engine of a model, loaded if it is not. Raises BadModel, OutOfMemory."""

@@ -46,8 +46,9 @@ def time_against_mask(found: Results) -> Figure:
         medians, places, linestyle="", marker="|", markersize=17, color="black", label="median, end to end"
     )
     for place, median, end in zip(places, medians, done, strict=True):
+        label = f"{median:,.0f} ms" if median >= 100 else f"{median:.3g} ms"
         axes.annotate(
-            f"{median:,.0f} ms" if median >= 100 else f"{median:.3g} ms", (max(median, end), place), (6, 0), textcoords="offset points", va="center",
+            label, (max(median, end), place), (6, 0), textcoords="offset points", va="center",
             color=GREY, fontsize=9,
         )  # fmt: skip
     names = [
