@@ -16,13 +16,19 @@ class _Relay(QtCore.QObject):
     not be told in time, and Krita would crash.
     """
 
-    called = QtCore.pyqtSignal(object)
+    called = QtCore.pyqtSignal(object, object)
 
     def __init__(self) -> None:
         super().__init__()
         self.called.connect(self._call, QtCore.Qt.ConnectionType.QueuedConnection)
 
-    def _call(self, function: Callable[[], Any]) -> None:
+    def _call(self, owner: QtCore.QObject, function: Callable[[], Any]) -> None:
+        # On the owner's own thread, which alone deletes it. Not its signal `destroyed`: a function that is connected to
+        # that was collected as garbage before it was called.
+        try:
+            owner.signalsBlocked()
+        except RuntimeError:
+            return
         function()
 
 
@@ -34,15 +40,12 @@ class GuiThread(QtCore.QObject):
     def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
         super().__init__(parent)
         GuiThread._made = self._relay = GuiThread._made or _Relay()
-        ended = self._ended = threading.Event()
-        self.destroyed.connect(lambda: ended.set())
 
     def __call__(self, function: Callable[[], Any]) -> None:
         """Have it called; nothing happens when this object is gone."""
-        ended = self._ended
         # RuntimeError: Krita has ended and Qt with it.
         with contextlib.suppress(RuntimeError):
-            self._relay.called.emit(lambda: None if ended.is_set() else function())
+            self._relay.called.emit(self, function)
 
 
 class Background(QtCore.QObject):

@@ -62,8 +62,8 @@ class EditSession(QtCore.QObject):
             call=self._gui,
             client=CLIENT,
         )
-        controller = self._controller
-        self.destroyed.connect(lambda: controller.cancel())  # the window was closed: nobody waits any more
+        # The window was closed: nobody waits any more. A bound method: Python may collect a lambda before it is called.
+        self.destroyed.connect(self._controller.cancel)
         self._reading: Optional[Turns] = None
         self._snapshot: Optional[Snapshot] = None
         self._settings = EditSettings()
