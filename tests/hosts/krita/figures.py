@@ -65,7 +65,10 @@ def timed(function, name):
             work[0] = max(work[0], time.perf_counter() - began)
     return call
 turns.Turns._turn = timed(turns.Turns._turn, lambda turns: "plugin: a turn")
-GuiThread._call = timed(GuiThread._call, lambda gui, it: "plugin: " + getattr(it, "__qualname__", repr(it)))
+handed_over = GuiThread.__call__
+def hand_over(gui, it):
+    handed_over(gui, timed(it, lambda: "plugin: " + getattr(it, "__qualname__", repr(it))))
+GuiThread.__call__ = hand_over
 add = krita.Node.addChildNode
 def add_child_node(*given):
     with heartbeat.during("Krita: addChildNode"):

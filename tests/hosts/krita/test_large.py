@@ -37,7 +37,8 @@ def krita_s_own(function):
             longest[1] = time.thread_time() - began
     return call
 turns.Turns._turn = timed(turns.Turns._turn)
-GuiThread._call = timed(GuiThread._call)
+handed_over = GuiThread.__call__
+GuiThread.__call__ = lambda gui, function: handed_over(gui, timed(function))
 krita.Node.addChildNode = krita_s_own(krita.Node.addChildNode)
 """
 
