@@ -10,13 +10,12 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tests import tiny
+from tests.training_data import disc_data
 from torch import nn
 
 from lazydiffusion.training.batched_muon import BatchedMuon
 from lazydiffusion.training.scenes import SceneMaker
 from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
-from lazydiffusion.training.shards import write_shards
-from lazydiffusion.training.sprites import load_bank
 from lazydiffusion.training.trainer import Progress, Trainer
 
 pytestmark = pytest.mark.integration
@@ -31,15 +30,7 @@ def waits_are_errors() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Twelve discs in shards, decoded already; three of them are held out."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "shards").mkdir()
-    write_shards(folder / "shards", tiny.shard_sprites())
-    load_bank(folder / "shards", side=32, workers=1, cache=folder / "cache")
-    return Data(
-        shards=str(folder / "shards"), cache=str(folder / "cache"), sprite_side=32, captions=2,
-        window_tokens=4, overview_tokens=2, buckets=(8,), bucket_weights=(1.0,),
-    )  # fmt: skip
+    return disc_data(tmp_path_factory.mktemp("data"), buckets=(8,))
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import torch
-from PIL import Image
+from tests.figure_files import assert_figure
 from typer.testing import CliRunner, Result
 
 from lazydiffusion.cli import app
@@ -92,14 +91,7 @@ def test_the_table_has_every_engine_and_is_what_is_printed(run: tuple[Path, str]
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_open_and_say_what_is_random(run: tuple[Path, str], name: str) -> None:
-    with Image.open(run[0] / f"{name}.png") as picture:
-        picture.load()
-        assert picture.width > 1000
-        assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
-    root = ElementTree.parse(run[0] / f"{name}.svg").getroot()
-    assert root.tag.endswith("svg")
-    comments = (run[0] / f"{name}.svg").read_text(encoding="utf8")
-    assert "random weights: timing only" in comments
+    assert_figure(run[0], name, says="random weights: timing only")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_flux2 import Flux2AttnProcessor, Flux2KVAttnProcessor
-from PIL import Image
+from tests.figure_files import assert_figure
 from typer.testing import CliRunner, Result
 
 from lazydiffusion import compose
@@ -200,13 +199,7 @@ def test_table_and_figure_say_that_the_weights_are_random(run: tuple[Path, str])
     assert "tokenizer of single letters stands in for Qwen3's" in table
     for view in VIEWS:
         assert f"| {view} | 10 % | 3 |" in table
-    with Image.open(out / "time-against-mask.png") as picture:
-        picture.load()
-        assert picture.width > 1000
-        assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
-    svg = (out / "time-against-mask.svg").read_text(encoding="utf8")
-    assert ElementTree.fromstring(svg).tag.endswith("svg")
-    assert NOTE in svg
+    assert_figure(out, "time-against-mask", says=NOTE)
 
 
 @pytest.mark.parametrize(

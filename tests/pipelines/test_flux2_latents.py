@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hypothesis.strategies as st
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from tests.small_flux2_edits import (
     COLS,
     ISLANDS,
@@ -18,7 +15,6 @@ from tests.small_flux2_edits import (
 )
 from tests.tiny_flux2 import tiny_klein
 
-from lazydiffusion import compose, geometry
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.pipelines import flux2_latents
 from lazydiffusion.pipelines.flux2_klein import LazyFlux2KleinPipeline
@@ -52,27 +48,6 @@ def test_a_part_is_decoded_as_in_a_full_decode_with_the_same_statistics(
     assert torch.equal(found[..., ~hidden], edit.surroundings.picture[..., ~hidden].clamp(-1, 1))
     assert len(calls) == len(ISLANDS)
     assert sum(result[0, 0].numel() for _, result in calls) < hidden.numel() / 2
-
-
-@settings(max_examples=30)
-@given(
-    st.tuples(st.integers(17, 200), st.integers(17, 200)),
-    st.tuples(st.floats(0, 0.99), st.floats(0, 0.99), st.floats(0.01, 1), st.floats(0.01, 1)),
-    st.integers(0, 2**32 - 1),
-)
-def test_the_fill_box_is_cut_out_as_it_is_of_pixels_in_the_computers_memory(
-    size: tuple[int, int], place: tuple[float, float, float, float], seed: int
-) -> None:
-    width, height = size
-    x, y = int(place[0] * width), int(place[1] * height)
-    mask = np.zeros((height, width), np.float32)
-    mask[y : y + max(1, int(place[2] * height)), x : x + max(1, int(place[3] * width))] = 1
-    plan = geometry.plan(size, mask, window_tokens=6)
-    window = 3 * torch.rand(1, 3, *plan.working_size[::-1], generator=torch.manual_seed(seed)) - 1.5
-    found = flux2_latents.fill_colours(window, plan)
-    expected = compose.from_window(window[0].permute(1, 2, 0).numpy(), plan)
-    assert found.shape == (plan.fill_box.h, plan.fill_box.w, 3)
-    assert np.array_equal(found, expected)
 
 
 def test_where_most_is_hidden_all_is_decoded_and_nothing_estimated(klein: LazyFlux2KleinPipeline) -> None:

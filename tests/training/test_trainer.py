@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests import tiny
+from tests.training_data import disc_data
 from typer.testing import CliRunner
 
 from lazydiffusion.cli import app
@@ -29,8 +30,6 @@ from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.training.objective import LazyObjective, Objective
 from lazydiffusion.training.scenes import SceneMaker
 from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
-from lazydiffusion.training.shards import write_shards
-from lazydiffusion.training.sprites import load_bank
 from lazydiffusion.training.trainer import Progress, Trainer, compile_blocks, load_weights
 
 pytestmark = pytest.mark.integration
@@ -38,15 +37,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Twelve discs in shards, decoded already; three of them are held out."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "shards").mkdir()
-    write_shards(folder / "shards", tiny.shard_sprites())
-    load_bank(folder / "shards", side=32, workers=1, cache=folder / "cache")
-    return Data(
-        shards=str(folder / "shards"), cache=str(folder / "cache"), sprite_side=32, captions=2,
-        window_tokens=4, overview_tokens=2, buckets=(6, 10), bucket_weights=(1.0, 1.0),
-    )  # fmt: skip
+    return disc_data(tmp_path_factory.mktemp("data"), buckets=(6, 10))
 
 
 def settings(data: Data, folder: Path, steps: int = 4) -> Settings:

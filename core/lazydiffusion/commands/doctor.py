@@ -14,6 +14,7 @@ from rich.console import Console
 from lazydiffusion import __version__, checkpoints
 from lazydiffusion.client import CoreLost, CoreNotInstalled, connect
 from lazydiffusion.client.start import find_command
+from lazydiffusion.client.words import size
 from lazydiffusion.errors import LazyDiffusionError
 
 NEEDED_DISK = 500e6
@@ -121,7 +122,7 @@ def _models() -> Iterator[Finding]:
         except LazyDiffusionError as error:
             yield Finding(f"model {name}", False, str(error))
         else:
-            yield Finding(f"model {name}", True, f"{checkpoint.bytes / 1e6:.0f} MB, hashes hold")
+            yield Finding(f"model {name}", True, f"{size(checkpoint.bytes)}, hashes hold")
 
 
 def _text_encoder() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lazydiffusion import checkpoints
+from lazydiffusion.client.words import size
 from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.errors import BadModel
 
@@ -38,7 +39,7 @@ def run(as_json: bool) -> None:
             "name": model.name,
             "bytes": 0,
             "embedded": False,
-            "state": f"not downloaded, {model.bytes / 1e9:.0f} GB, licence {model.licence}: {model.command}",
+            "state": f"not downloaded, {size(model.bytes)}, licence {model.licence}: {model.command}",
             "folder": str(checkpoints.user_folder() / model.name),
         }
         for model in KNOWN.values()
@@ -51,8 +52,8 @@ def run(as_json: bool) -> None:
     for title in ("name", "size", "state", "folder"):
         table.add_column(title)
     for row in rows:
-        size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else ""
-        table.add_row(str(row["name"]), size, str(row["state"]), str(row["folder"]))
+        known_size = size(row["bytes"]) if row["bytes"] else ""
+        table.add_row(str(row["name"]), known_size, str(row["state"]), str(row["folder"]))
     console = Console()
     console.print(table)
     console.print(

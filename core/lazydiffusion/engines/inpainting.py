@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from lazydiffusion.engines.stages import Clock, lacks_memory, memory_errors, qui
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.geometry import EditPlan, Framing
 from lazydiffusion.protocol import EditSettings
-from lazydiffusion.window import choose_canvas, choose_crop, choose_window
+from lazydiffusion.window import Box, choose_canvas, choose_crop, choose_window
 
 SKETCH_STRENGTH = 0.8
 """A fill with a sketch starts from it with this much noise (SDEdit, Meng et al. 2022), unless told otherwise."""
@@ -179,10 +180,8 @@ def _window(edit: Edit, plan: EditPlan) -> Pixels:
     """The window (h, w, 3) at working size with all that is in it, also under the mask; the sketch laid over it."""
     canvas, region = edit.canvas, edit.canvas.region
     if edit.sketch is not None:
-        inside = edit.mask > 0
-        alpha = np.where(inside, edit.sketch[..., 3], 0)[..., None].astype(np.uint16)
-        mixed = (edit.sketch[..., :3] * alpha + canvas.pixels * (255 - alpha) + 127) // 255
-        canvas = type(canvas)(canvas.size, region, mixed.astype(np.uint8), canvas.overview)
+        drawn = np.where((edit.mask > 0)[..., None], edit.sketch, 0)
+        canvas = replace(canvas, pixels=compose.paste(canvas.pixels, drawn, Box(0, 0, region.w, region.h)))
     return compose.to_bytes(compose.view(canvas, None, plan.window, plan.working_size).colour)
 
 

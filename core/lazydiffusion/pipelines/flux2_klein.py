@@ -21,7 +21,7 @@ from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import EditPlan, plan
 from lazydiffusion.models.patches import gather, scatter
-from lazydiffusion.pipelines import flux2_latents, flux2_text
+from lazydiffusion.pipelines import flux2_latents, flux2_text, window_pixels
 from lazydiffusion.pipelines.arguments import (
     canvas_array,
     check_edit,
@@ -259,7 +259,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         latents = denoise(self.transformer, self.scheduler, timesteps, edit, noise, callback, step)
         _tell(on_stage, "denoise")
         window = flux2_latents.decode(self.vae, self._in_place(edit, latents), edit.surroundings)
-        colours = flux2_latents.fill_colours(window, edit.plan)
+        colours = window_pixels.fill_colours(window[0], edit.plan)
         _tell(on_stage, "decode")
         return colours
 
@@ -267,7 +267,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
     def preview(self, edit: PreparedKleinEdit, clean: Float[Tensor, "1 k c"]) -> npt.NDArray[np.uint8]:
         """What clean noisy-place tokens show, coarsely: the fill box (h, w, 3) at canvas resolution."""
         window = flux2_latents.preview(self.vae, self._in_place(edit, clean), edit.surroundings)
-        return flux2_latents.fill_colours(window, edit.plan)
+        return window_pixels.fill_colours(window[0], edit.plan)
 
     def _cached_step(self) -> CachedStep | None:
         """Steps with a cached reference as CUDA graphs, where the models stay on a CUDA device; None: as they are."""
@@ -309,8 +309,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
             pixels = compose.paste(pixels, drawn, Box(0, 0, canvas.region.w, canvas.region.h))
         shown = replace(canvas, pixels=pixels)
         view = compose.view(shown, None, plan.window, plan.working_size)
-        levels = torch.from_numpy(view.levels).to(self.device).permute(2, 0, 1)[None]
-        picture = levels.float().contiguous() / 127.5 - 1
+        picture = window_pixels.view_colours(view, self.device)
         latents = self._encode_vae_image(picture.to(self.vae.dtype), generator=None)
         return Surroundings(picture, latents, torch.from_numpy(plan.hidden))
 

@@ -11,16 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from diffusers import Flux2KleinInpaintPipeline
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from lazydiffusion import compose
-from lazydiffusion.geometry import EditPlan
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.latent_codec import islands
 from lazydiffusion.window import PATCH, Box
@@ -75,14 +71,6 @@ def decode(
             part = lazy_vae.run_layers(lazy_vae.decoder_layers(vae), features, region)
         decoded[(..., *region.slices())] = part.to(decoded.dtype)
     return _over(surroundings, decoded)
-
-
-def fill_colours(window: Float[Tensor, "1 3 h w"], plan: EditPlan) -> npt.NDArray[np.uint8]:
-    """The fill box (h, w, 3) at canvas resolution. Only that part of the window leaves the device, as bytes."""
-    part = compose.part_needed(plan)
-    levels = ((window[(..., *part.slices())].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    pixels = levels[0].permute(1, 2, 0).contiguous().cpu().numpy()
-    return compose.from_window(pixels, plan, part)
 
 
 def preview(

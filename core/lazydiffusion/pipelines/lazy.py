@@ -27,6 +27,7 @@ from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.models.prompt_encoder import PromptEncoder
+from lazydiffusion.pipelines import window_pixels
 from lazydiffusion.pipelines.arguments import (
     canvas_array,
     check_edit,
@@ -330,10 +331,9 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         return encoded, context
 
     def _seen(self, view: compose.View) -> tuple[Tensor, Tensor]:
-        """A view on the device: colours (1, 3, h, w), 0 in the hole, and the hole (1, 1, h, w). It travels as bytes."""
-        levels = torch.from_numpy(view.levels).to(self.device).permute(2, 0, 1)[None]
+        """A view on the device: colours (1, 3, h, w), 0 in the hole, and the hole (1, 1, h, w)."""
         hole = torch.from_numpy(view.hole).to(self.device)[None, None]
-        return (levels.float() / 127.5 - 1).masked_fill_(hole, 0.0), hole
+        return window_pixels.view_colours(view, self.device).masked_fill_(hole, 0.0), hole
 
     def _with_hole(self, extended: Tensor, hole: Tensor) -> Tensor:
         """A view as the context encoder takes it: (1, 4, h, w), colours smoothly extended into the hole."""
@@ -390,15 +390,9 @@ class LazyDiffusionPipeline(DiffusionPipeline):
     def _fill_box(
         self, tokens: Tensor, encoded: Encoded, plan: EditPlan, size: tuple[int, int] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """What tokens (1, K, D) show in the fill box: (h, w, 3) at canvas resolution, or at `size` (width, height).
-
-        Only that part of the decoded window leaves the device, as bytes.
-        """
-        part = compose.part_needed(plan)
+        """What tokens (1, K, D) show in the fill box: (h, w, 3) at canvas resolution, or at `size` (width, height)."""
         window = self.codec.decode(tokens.to(self.codec.dtype), encoded)[0]
-        levels = ((window[(..., *part.slices())].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        pixels = levels.permute(1, 2, 0).contiguous().cpu().numpy()
-        return compose.from_window(pixels, plan, part, size)
+        return window_pixels.fill_colours(window, plan, size)
 
     def _step(self) -> Any:
         """The decoder's step; as CUDA graphs on a CUDA device."""

@@ -67,10 +67,8 @@ class _Process:
         self.options, self.runtime, self.listening, self.address = options, runtime, listening, address
         self.token = secrets.token_urlsafe(32)
         queue, jobs = Queue(), Jobs()
-        shelf, history = (
-            Shelf(options.model, options.device, weights=options.weights),
-            History(options.history),
-        )
+        shelf = Shelf(options.model, options.device, weights=options.weights)
+        history = History(options.history)
         worker = Worker(queue, shelf, history, unload_after=options.idle_timeout / 2, give_up=self.stop)
         self.core = Core(queue, jobs, shelf, history, worker, self.stop)
         self.activity = _Activity(make_app(self.core))

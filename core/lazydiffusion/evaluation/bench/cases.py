@@ -62,23 +62,14 @@ class Sweeps:
     engines: Sequence[str] = COMPARED
 
     def __post_init__(self) -> None:
-        if not (self.masks and self.steps and self.engines):
-            raise BadInput("Nothing to time: name at least one mask, one number of steps and one engine.")
+        check_masks_and_steps(self.masks, self.steps)
         check_names(self.engines)
-        for share in self.masks:
-            if not 0 < share <= 1:
-                raise BadInput(
-                    f"A mask of {share:g} of the window cannot be made; use shares above 0, up to 1."
-                )
         for side in self.canvases:
             if not self.native <= side <= MAX_SIDE:
                 raise BadInput(
                     f"A canvas of {side} px cannot be timed: it must be at least as wide as this model's window, "
                     f"{self.native} px, and {MAX_SIDE} px at most."
                 )
-        for number in self.steps:
-            if not 1 <= number <= MAX_STEPS:
-                raise BadInput(f"{number} steps cannot be timed; use 1 to {MAX_STEPS}.")
 
     @property
     def usual_steps(self) -> int:
@@ -99,8 +90,22 @@ class Sweeps:
         return list(dict.fromkeys(found))
 
 
+def check_masks_and_steps(masks: Sequence[float], steps: Sequence[int]) -> None:
+    """Raise BadInput where there are none, or one that cannot be timed."""
+    if not (masks and steps):
+        raise BadInput("Nothing to time: name at least one mask and one number of steps.")
+    for share in masks:
+        if not 0 < share <= 1:
+            raise BadInput(f"A mask of {share:g} of the window cannot be made; use shares above 0, up to 1.")
+    for number in steps:
+        if not 1 <= number <= MAX_STEPS:
+            raise BadInput(f"{number} steps cannot be timed; use 1 to {MAX_STEPS}.")
+
+
 def check_names(engines: Sequence[str]) -> None:
-    """Raise BadInput for an engine that is not among those compared."""
+    """Raise BadInput where there is no engine, or one that is not among those compared."""
+    if not engines:
+        raise BadInput(f"Nothing to time: name at least one of {', '.join(COMPARED)}.")
     for name in engines:
         if name not in COMPARED:
             raise BadInput(f"The engine {name!r} is not compared; take some of {', '.join(COMPARED)}.")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from lazydiffusion.engines.base import Edit
 from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.evaluation.bench.cases import Case, Edits
 from lazydiffusion.evaluation.bench.counting import Cost, count_edit
 from lazydiffusion.evaluation.bench.lineup import Lineup
-from lazydiffusion.evaluation.bench.parts import part_times, run_edit, watched
+from lazydiffusion.evaluation.bench.parts import Timed, part_times, run_edit, watched
 from lazydiffusion.evaluation.bench.peaks import peak_memory
 
 PART_RUNS = 3
@@ -24,6 +25,13 @@ SEED = 0
 
 Advance = Callable[[str], None]
 """Called before every run, with what it is."""
+
+
+class TimedCase(Protocol):
+    """A case, and where its times are kept."""
+
+    case: Case
+    samples_ms: list[float]
 
 
 @dataclass
@@ -48,10 +56,7 @@ def runs_of(repeats: int) -> int:
 def measure(
     lineup: Lineup, cases: Sequence[Case], repeats: int, advance: Advance = lambda _: None
 ) -> list[Measured]:
-    """Measure the cases, each `repeats` times, in an order that is shuffled anew for every repeat.
-
-    Interleaved like this, a machine that becomes slower for a while makes all cases slower and none by itself.
-    """
+    """Measure the cases, each `repeats` times, in turns."""
     seen = next(iter(lineup.engines.values())).pipeline.context_encoder.config
     edits = Edits(seen.window_tokens, seen.overview_tokens)
     rng = random.Random(SEED)
@@ -74,12 +79,26 @@ def measure(
                 found.peak_bytes = (
                     peak_without_graphs(engine, edits.make(found.case)) if on_cuda else peak.bytes
                 )
+    time_in_turns(measured, lineup.engines, edits, repeats, rng, advance)
+    return measured
+
+
+def time_in_turns(
+    measured: Sequence[TimedCase],
+    engines: Mapping[str, Timed],
+    edits: Edits,
+    repeats: int,
+    rng: random.Random,
+    advance: Advance,
+) -> None:
+    """Time every case `repeats` times, in an order that is shuffled anew for every repeat.
+
+    Interleaved like this, a machine that becomes slower for a while makes all cases slower and none by itself.
+    """
     for _ in range(repeats):
         for found in rng.sample(measured, len(measured)):
             advance(f"time: {found.case.name}")
-            edit = edits.make(found.case)
-            found.samples_ms.append(run_edit(lineup.engines[found.case.engine], edit))
-    return measured
+            found.samples_ms.append(run_edit(engines[found.case.engine], edits.make(found.case)))
 
 
 def peak_without_graphs(engine: LazyEngine, edit: Edit) -> int | None:

@@ -162,9 +162,8 @@ def _head(found: Results) -> Iterator[str]:
         yield ""
     yield (
         f"{found['date']}, torch {host['torch']}, {host['dtype']}, {host['cores']} cores ({host['cpu']}), "
-        f"{host['threads']} used by torch, load {host['load_average']} at the start. Measured ceilings: "
-        f"{found['rates']['flops'] / 1e12:.3g} TFLOP/s in a matrix product, {found['rates']['bytes'] / 1e9:.3g} GB/s "
-        f"in a copy. The window is {found['native_px']} px wide; masks are centred squares, in shares of it."
+        f"{host['threads']} used by torch, load {host['load_average']} at the start. {ceilings(found)} "
+        f"The window is {found['native_px']} px wide; masks are centred squares, in shares of it."
     )
     yield ""
     yield f"    {found['command']}"
@@ -182,12 +181,9 @@ def _times(found: Results) -> Iterator[str]:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     )
     for row in found["cases"]:
-        ms = row["ms"]
-        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
         yield (
             f"| {row['engine']} | {percent(row['share'])} | {_canvas(row)} | {row['steps']} | {row['tokens']} | "
-            f"**{ms['median']:.4g}** | {ms['q1']:.4g} – {ms['q3']:.4g} | {ms['min']:.4g} | {peak} | "
-            f"{row['total_flops'] / 1e9:.4g} | {percent(row['share_of_product_rate'])} | "
+            f"{time_and_memory(row)} | {row['total_flops'] / 1e9:.4g} | {percent(row['share_of_product_rate'])} | "
             f"{percent(row['step_share_of_product_rate'])} |"
         )
 
@@ -240,6 +236,27 @@ def _comparisons(found: Results) -> Iterator[str]:
         for growth in found["canvas_growth"]:
             sent = ", as editors send it" if growth["sent"] == REGION else ""
             yield f"- {growth['engine']}{sent}: {growth['from']} to {growth['to']} px: {growth['ratio']:.3g} x the time"
+    yield from target_section(found)
+
+
+def ceilings(found: Results) -> str:
+    """What the device reaches at most, as a sentence."""
+    rates = found["rates"]
+    return (
+        f"Measured ceilings: {rates['flops'] / 1e12:.3g} TFLOP/s in a matrix product, {rates['bytes'] / 1e9:.3g} GB/s "
+        "in a copy."
+    )
+
+
+def time_and_memory(row: Row) -> str:
+    """A case's columns: median, quartiles and fastest of its times in ms, and its peak memory in MB."""
+    ms = row["ms"]
+    peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
+    return f"**{ms['median']:.4g}** | {ms['q1']:.4g} – {ms['q3']:.4g} | {ms['min']:.4g} | {peak}"
+
+
+def target_section(found: Results) -> Iterator[str]:
+    """The last part of a table, where there are targets."""
     if found["targets"]:
         yield from ("", "## Targets", "")
         yield from (f"- {line}" for line in target_lines(found))

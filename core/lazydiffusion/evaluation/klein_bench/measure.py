@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation.bench.cases import USUAL_SHARE, Case, Edits
-from lazydiffusion.evaluation.bench.measure import SEED, Advance
+from lazydiffusion.evaluation.bench.cases import USUAL_SHARE, Case, Edits, check_masks_and_steps
+from lazydiffusion.evaluation.bench.measure import SEED, Advance, time_in_turns
 from lazydiffusion.evaluation.bench.parts import part_times, run_edit
 from lazydiffusion.evaluation.bench.peaks import peak_memory
 from lazydiffusion.evaluation.klein_bench.lineup import KleinLineup
 from lazydiffusion.evaluation.klein_bench.parts import PARTS, Cost, count_edit, watched
-from lazydiffusion.protocol import MAX_STEPS
 from lazydiffusion.window import OVERVIEW_TOKENS
 
 
@@ -40,14 +39,7 @@ def make_cases(
     """
     if list(canvases) != [native]:
         raise BadInput(f"FLUX.2-klein is timed on its window alone: leave --canvas away, it is {native} px.")
-    if not (masks and steps):
-        raise BadInput("Nothing to time: name at least one mask and one number of steps.")
-    for share in masks:
-        if not 0 < share <= 1:
-            raise BadInput(f"A mask of {share:g} of the window cannot be made; use shares above 0, up to 1.")
-    for number in steps:
-        if not 1 <= number <= MAX_STEPS:
-            raise BadInput(f"{number} steps cannot be timed; use 1 to {MAX_STEPS}.")
+    check_masks_and_steps(masks, steps)
     usual = USUAL_SHARE if USUAL_SHARE in masks else sorted(masks)[len(masks) // 2]
     return [
         Case(view, share, native, number)
@@ -65,10 +57,7 @@ def runs_of(repeats: int) -> int:
 def measure(
     lineup: KleinLineup, cases: Sequence[Case], repeats: int, advance: Advance = lambda _: None
 ) -> list[Measured]:
-    """Measure the cases, each `repeats` times, in an order that is shuffled anew for every repeat.
-
-    Interleaved like this, a machine that becomes slower for a while makes all cases slower and none by itself.
-    """
+    """Measure the cases, each `repeats` times, in turns."""
     edits = Edits(lineup.size.window_tokens, OVERVIEW_TOKENS)
     rng = random.Random(SEED)
     measured = []
@@ -83,9 +72,5 @@ def measure(
         with peak_memory(engine.pipeline.device) as peak:
             found.parts_ms = part_times(engine, edit, PARTS, watched)
         found.peak_bytes = peak.bytes
-    for _ in range(repeats):
-        for found in rng.sample(measured, len(measured)):
-            advance(f"time: {found.case.name}")
-            edit = edits.make(found.case)
-            found.samples_ms.append(run_edit(lineup.engines[found.case.engine], edit))
+    time_in_turns(measured, lineup.engines, edits, repeats, rng, advance)
     return measured

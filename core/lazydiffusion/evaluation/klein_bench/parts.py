@@ -26,7 +26,7 @@ from lazydiffusion.evaluation.bench.parts import (
     run_edit,
     within,
 )
-from lazydiffusion.pipelines import flux2_klein, flux2_latents
+from lazydiffusion.pipelines import flux2_klein, flux2_latents, window_pixels
 
 ENCODE = "VAE encode"
 REFERENCE = "reference"
@@ -75,7 +75,7 @@ def watched(pipeline: Any, around: Around) -> Iterator[None]:
             (flux2_klein, "read_reference", REFERENCE),
             (flux2_klein, "denoise", STEPS),
             (flux2_latents, "decode", DECODE),
-            (flux2_latents, "fill_colours", COMPOSE),
+            (window_pixels, "fill_colours", COMPOSE),
         ]
     else:
         calls.append((pipeline.vae, "decode", DECODE))

@@ -13,7 +13,13 @@ from lazydiffusion.engines.names import DIFFUSERS
 from lazydiffusion.evaluation.bench.cases import USUAL_SHARE
 from lazydiffusion.evaluation.bench.parts import STEPS
 from lazydiffusion.evaluation.bench.peaks import Rates
-from lazydiffusion.evaluation.bench.report import Results, percent, target_lines
+from lazydiffusion.evaluation.bench.report import (
+    Results,
+    ceilings,
+    percent,
+    target_section,
+    time_and_memory,
+)
 from lazydiffusion.evaluation.bench.summary import Row, Target, at_least, spread
 from lazydiffusion.evaluation.klein_bench.lineup import NOTE, SHOWN, STAND_INS, KleinLineup
 from lazydiffusion.evaluation.klein_bench.measure import Measured
@@ -137,9 +143,8 @@ def _head(found: Results) -> Iterator[str]:
     weights = ", ".join(f"{name} {size / 1e9:.3g} GB" for name, size in found["weight_bytes"].items())
     yield (
         f"{found['date']}, torch {host['torch']}, diffusers {host['diffusers']}, {host['dtype']}, {host['cores']} "
-        f"cores ({host['cpu']}), load {host['load_average']} at the start. Measured ceilings: "
-        f"{found['rates']['flops'] / 1e12:.3g} TFLOP/s in a matrix product, {found['rates']['bytes'] / 1e9:.3g} GB/s "
-        f"in a copy. Weights: {weights}. The canvas is {found['native_px']} px wide and high and all of it is the "
+        f"cores ({host['cpu']}), load {host['load_average']} at the start. {ceilings(found)} "
+        f"Weights: {weights}. The canvas is {found['native_px']} px wide and high and all of it is the "
         f"window; masks are centred squares, in shares of it. {found['masks']}"
     )
     yield ""
@@ -159,12 +164,9 @@ def _times(found: Results) -> Iterator[str]:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     )
     for row in found["cases"]:
-        ms = row["ms"]
-        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
         yield (
             f"| {row['view']} | {percent(row['share'])} | {row['steps']} | {_in_steps(row['step_tokens'])} | "
-            f"**{ms['median']:.4g}** | {ms['q1']:.4g} – {ms['q3']:.4g} | {ms['min']:.4g} | {peak} | "
-            f"{row['total_flops'] / 1e12:.4g} | {percent(row['share_of_product_rate'])} | "
+            f"{time_and_memory(row)} | {row['total_flops'] / 1e12:.4g} | {percent(row['share_of_product_rate'])} | "
             f"{percent(row['loop_share_of_product_rate'])} |"
         )
 
@@ -202,9 +204,7 @@ def _comparisons(found: Results) -> Iterator[str]:
                 f"| {ratio['view']} | {percent(ratio['share'])} | {ratio['steps']} | {ratio['baseline']} | "
                 f"**{ratio['end_to_end']:.3g} x** | **{ratio['loop']:.3g} x** | {ratio['flop_ratio']:.3g} x |"
             )
-    if found["targets"]:
-        yield from ("", "## Targets", "")
-        yield from (f"- {line}" for line in target_lines(found))
+    yield from target_section(found)
 
 
 def _in_steps(tokens: Sequence[int]) -> str:
