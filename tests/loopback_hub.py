@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lazydiffusion.engines.known import KNOWN
+from lazydiffusion.known_models import KNOWN
 
 REPO = KNOWN["flux2-klein"].repo
 

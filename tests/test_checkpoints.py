@@ -88,3 +88,11 @@ def test_the_embedded_checkpoint_holds_its_hashes_and_its_limit() -> None:
     listed = json.loads((folder / checkpoints.HASHES).read_text())
     weights = [folder / name for name in listed if name.endswith(".safetensors")]
     assert sum(path.stat().st_size for path in weights) <= 64e6
+
+
+def test_a_known_model_that_is_not_here_says_how_to_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "user_folder", lambda: tmp_path)
+    with pytest.raises(BadModel, match=r"flux2-klein is not downloaded. Run `lazydiffusion models pull"):
+        checkpoints.locate("flux2-klein")

@@ -15,6 +15,7 @@ import platformdirs
 from safetensors import SafetensorError, safe_open
 
 from lazydiffusion.errors import BadModel
+from lazydiffusion.known_models import KNOWN
 from lazydiffusion.window import OVERVIEW_TOKENS, PATCH, WINDOW_TOKENS
 
 EMBEDDED = "clipart"
@@ -138,6 +139,8 @@ def locate(name: str) -> Path | str:
     if HUB_ID.fullmatch(name) and not Path(name).exists():
         return name
     known = ", ".join(checkpoint.name for checkpoint in available()) or "none installed"
+    if name in KNOWN:
+        raise BadModel(KNOWN[name].missing(known))
     raise BadModel(
         f"There is no model {name!r}. Known are: {known}. Give one of these, a folder that holds a {INDEX}, "
         "or a hub id such as owner/name."

@@ -33,11 +33,16 @@ class Choice:
 
 def choose_device(name: str = "auto", weights: str = FULL) -> Choice:
     """The device for "auto", "cuda" or "cpu". Raises BadInput when CUDA is asked for and cannot be had."""
+    check_weights(weights)
+    return replace(_choose(name), weights=weights)
+
+
+def check_weights(weights: str) -> None:
+    """Raise BadInput for what is none of WEIGHTS."""
     if weights not in WEIGHTS:
         raise BadInput(
             f"The weights are {weights!r}; they must be {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}."
         )
-    return replace(_choose(name), weights=weights)
 
 
 def _choose(name: str) -> Choice:

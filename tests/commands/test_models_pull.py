@@ -25,8 +25,8 @@ from typer.testing import CliRunner, Result
 
 from lazydiffusion import checkpoints, hub
 from lazydiffusion.cli import app
-from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.engines.names import FLUX2_KLEIN, engine_of
+from lazydiffusion.known_models import KNOWN
 
 pytestmark = pytest.mark.integration
 

@@ -147,13 +147,14 @@ def test_connect_tells_editors_where_the_core_is(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (("--weights", "int4"), "'int4'; they must be full, int8 or fp8"),
         (("--tcp", "0.0.0.0:0"), "listens on this computer only"),
         (("--tcp", "127.0.0.1"), "write HOST:PORT"),
         (("--socket", "/nowhere/at/all.sock"), "cannot be made"),
         (("--socket", "/tmp/" + "x" * 120), "too long for a socket"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_said_in_one_line(
+def test_an_option_that_cannot_be_used_is_said_in_one_line(
     installed: Installed, options: tuple[str, ...], words: str
 ) -> None:
     result = run("serve", *options)

@@ -13,8 +13,8 @@ from tests.tiny_flux2 import tiny_flux2
 
 from lazydiffusion import checkpoints
 from lazydiffusion.client.errors import EditRejected
-from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.errors import BadModel
+from lazydiffusion.known_models import KNOWN
 from lazydiffusion.service.shelf import Model, Shelf
 
 pytestmark = pytest.mark.integration

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from lazydiffusion import checkpoints
 from lazydiffusion.client.words import size
-from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.errors import BadModel
+from lazydiffusion.known_models import KNOWN
 
 
 def run(as_json: bool) -> None:

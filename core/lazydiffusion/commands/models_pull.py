@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazydiffusion import checkpoints, hub
-from lazydiffusion.engines.known import KNOWN
 from lazydiffusion.errors import BadInput, BadModel, CannotWrite
+from lazydiffusion.known_models import KNOWN
 
 SOURCE = "source.json"
 """In a pulled model's folder: its repo, revision (the commit) and licence."""

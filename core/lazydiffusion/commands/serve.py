@@ -32,6 +32,12 @@ def serve(
     """Be the core until stopped; gives the exit status. Raises LazyDiffusionError."""
     from lazydiffusion.service.runtime import AlreadyRunning, Runtime
 
+    if (
+        weights != "full"
+    ):  # only then: torch takes seconds to import, and of many that start at once most end below
+        from lazydiffusion.devices import check_weights
+
+        check_weights(weights)
     try:
         runtime = Runtime()  # before the long imports: of many that start at once all but one end here
     except AlreadyRunning as error:

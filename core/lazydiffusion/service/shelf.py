@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from lazydiffusion import checkpoints
 from lazydiffusion.engines.base import Engine
-from lazydiffusion.engines.known import KNOWN, KnownModel
 from lazydiffusion.engines.names import engine_of
 from lazydiffusion.errors import BadModel, OutOfMemory
+from lazydiffusion.known_models import KNOWN, KnownModel
 from lazydiffusion.service import memory
 from lazydiffusion.window import OVERVIEW_TOKENS, WINDOW_TOKENS
 
@@ -123,10 +123,7 @@ class Shelf:
                 return model
         known = ", ".join(model.name for model in models)
         if name in KNOWN:
-            raise BadModel(
-                f"The model {name} is not downloaded. Run `{KNOWN[name].command}` in a terminal, or choose another: "
-                f"{known}."
-            )
+            raise BadModel(KNOWN[name].missing(known))
         raise BadModel(f"The core has no model {name!r}; it has {known}.")
 
     def state(self, name: str) -> State:

@@ -23,6 +23,13 @@ class KnownModel:
         """What a user types to have it."""
         return f"lazydiffusion models pull {self.name}"
 
+    def missing(self, others: str) -> str:
+        """What a user is told who names it where it is not. `others`: the models that are there."""
+        return (
+            f"The model {self.name} is not downloaded. Run `{self.command}` in a terminal, or choose another: "
+            f"{others}."
+        )
+
 
 KNOWN = {
     model.name: model
