@@ -107,7 +107,7 @@ def widgets():
 
 def find(name):
     """The widget with that name, anywhere in this process; of several one on the screen, in the active window."""
-    found = [widget for widget in widgets() if widget.get_name() == name]
+    found = [widget for widget in widgets() if name_of(widget) == name]
     if not found:
         raise LookupError(f'There is no widget "{name}" in the plug-in.')
 
@@ -116,6 +116,14 @@ def find(name):
         return widget.get_mapped(), window.is_toplevel() and window.has_toplevel_focus()
 
     return max(found, key=rank)
+
+
+def name_of(widget):
+    """Its name; None of one whose Python object another thread's garbage collection is just taking apart."""
+    try:
+        return widget.get_name()
+    except RuntimeError:  # "is not initialized"; seen once, of a label
+        return None
 
 
 def visible_part(widget, x, y):
