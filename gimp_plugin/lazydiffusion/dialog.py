@@ -19,7 +19,7 @@ from lazydiffusion.window import WINDOW_TOKENS, Box, Size
 from .arguments import sketch_of, store_values, values_of
 from .background import in_background, in_main
 from .form import FieldForm
-from .gtk import SPACE, Gdk, GLib, Gtk, button, column, dialog, row, tr, wrapping
+from .gtk import SPACE, Gdk, GLib, Gtk, button, column, dialog, row, see_through, tr, wrapping
 from .history_dialog import HistoryDialog
 from .image import Picture
 from .questions import may_convert
@@ -110,7 +110,9 @@ class FillDialog:
         self.notice_button.connect("clicked", lambda button: self.generate(everything=True))
         self.notice_part = Gtk.InfoBar(message_type=Gtk.MessageType.WARNING)
         self.notice_part.set_name("lazyNoticePart")
-        self.notice_part.get_content_area().pack_start(column(self.notice, self.notice_button), True, True, 0)
+        told = column(self.notice, self.notice_button)
+        see_through(told, self.notice)
+        self.notice_part.get_content_area().pack_start(told, True, True, 0)
         left = column(self.form.widget, self.go, self.bar, self.status, self.notice_part)
         left.set_size_request(300, -1)
         self.view = Gtk.Image()

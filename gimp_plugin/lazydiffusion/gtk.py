@@ -73,4 +73,25 @@ def wrapping(name: str) -> Gtk.Label:
     return label
 
 
-__all__ = ["GLib", "Gdk", "GimpUi", "Gtk", "button", "column", "dialog", "fold", "row", "tr", "wrapping"]
+def see_through(*widgets: Gtk.Widget) -> None:
+    """Let them show what is behind them: GIMP's light theme paints the window's colour behind every text."""
+    style = Gtk.CssProvider()
+    style.load_from_data(b"* { background-color: transparent; }")
+    for widget in widgets:
+        widget.get_style_context().add_provider(style, Gtk.STYLE_PROVIDER_PRIORITY_USER)
+
+
+__all__ = [
+    "GLib",
+    "Gdk",
+    "GimpUi",
+    "Gtk",
+    "button",
+    "column",
+    "dialog",
+    "fold",
+    "row",
+    "see_through",
+    "tr",
+    "wrapping",
+]
