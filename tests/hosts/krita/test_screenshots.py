@@ -124,9 +124,11 @@ def test_screenshots(
     artist.set(variations=3)
     look("idle")
     krita.click("lazySettingsFold")
+    artist.panel("panel.settings.steps.setValue(150)")  # so that it is busy for long enough to be looked at
     krita.click("lazyGenerate")
     krita.wait_for(f"{PANEL}return panel.results.results and panel.session.share > 0.4", 180)
     look("busy")
+    assert artist.panel("panel.session.busy"), "the edit ended before it was looked at"
     artist.finish(180)
     krita.click("lazyHistoryFold")
     krita.wait_for(f"{PANEL}return panel.history.list.count() == 3", 60)
@@ -142,7 +144,6 @@ def test_screenshots(
     krita.ask("app.activeDocument().setSelection(None)")
     krita.click("lazyGenerate")
     look("nothing selected")
-    artist.panel("panel.settings.steps.setValue(200)")
     krita.ask(SELECT, x=440, y=690, w=292, h=292, value=255)
     krita.click("lazyGenerate")
     krita.wait_for(f"{PANEL}return panel.session.share", 60)
