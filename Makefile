@@ -16,7 +16,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLE := core/lazydiffusion/assets/sample
 
-.PHONY: help demo plugins test test-hosts $(HOSTS:%=test-in-%) check format train bench bench-service clean
+.PHONY: help demo plugins test test-small test-hosts $(HOSTS:%=test-in-%) check format train bench bench-service clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ test-hosts: .venv/installed-dev ## run the tests in real editors, as root; the f
 $(HOSTS:%=test-in-%): test-in-%: .venv/installed-dev
 	@mkdir -p build
 	$(BIN)/pytest --hosts tests/hosts --host $* --junitxml=build/test-in-$*.xml $(ARGS)
+
+test-small: .venv/installed-dev ## run the tests of weights in eight bits, with a torchao that nothing else sees
+	$(BIN)/pip install --quiet --upgrade --no-deps --target build/small "torchao>=0.15"
+	PYTHONPATH=build/small $(BIN)/python -c "import torchao.quantization"
+	PYTHONPATH=build/small $(BIN)/pytest tests/engines/test_flux2_weights.py $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, and who imports whom
 	$(BIN)/ruff check
