@@ -11,8 +11,9 @@ from lazydiffusion.client.words import tr
 from lazydiffusion.errors import BadInput
 
 from .background import Background, GuiThread
+from .pictures import Mipmap, thumbnail
 from .qt import QtCore, QtGui, QtWidgets
-from .results import Result, thumbnail
+from .results import Result
 from .session import CLIENT
 
 Qt = QtCore.Qt
@@ -159,15 +160,18 @@ class HistoryView(QtWidgets.QWidget):
             return
         ratio = self.devicePixelRatioF()
 
-        def done(fill: FillPixels) -> None:
+        def fetch() -> tuple[FillPixels, Mipmap]:
+            fill = connect(client=CLIENT).edit(it.entry.id).fill(it.fill.fill)
+            return fill, Mipmap.of_fill(fill)
+
+        def done(fetched: tuple[FillPixels, Mipmap]) -> None:
+            fill, picture = fetched
+            shown = thumbnail(picture, fill.box, None, ratio)
             self.fetched.emit(
-                Result(fill, it.entry.settings, it.entry.canvas_size, None, thumbnail(fill, None, ratio)),
-                apply,
+                Result(fill, it.entry.settings, it.entry.canvas_size, None, picture, shown), apply
             )
 
-        self._background.run(
-            lambda: connect(client=CLIENT).edit(it.entry.id).fill(it.fill.fill), done, self._tell
-        )
+        self._background.run(fetch, done, self._tell)
 
     def _reuse(self) -> None:
         it = self.current

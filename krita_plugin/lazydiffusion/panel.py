@@ -271,7 +271,7 @@ class Panel(PanelWidgets):
         if result is None or document is None or window is None:
             self.preview.hide()
         else:
-            self.preview.show(CanvasView(window), document, result.box, result.picture())
+            self.preview.show(CanvasView(window), document, result.box, result.picture)
 
     def _document_of(self, result: Result) -> Optional[Document]:
         """Where a result belongs: the document that it was made for while that is open, else the one that is shown."""

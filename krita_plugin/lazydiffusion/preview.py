@@ -7,8 +7,8 @@ from typing import Optional
 from lazydiffusion.window import Box
 
 from .document import CanvasView, Document
+from .pictures import Mipmap
 from .qt import QtCore, QtGui, QtWidgets
-from .results import shrunk
 
 LOOK_AGAIN = 100
 """Milliseconds after which the overlay looks whether the canvas was turned, or another document is shown."""
@@ -36,7 +36,7 @@ class Preview(QtCore.QObject):
         except RuntimeError:
             return False  # its canvas was closed, and the overlay with it
 
-    def show(self, view: CanvasView, document: Document, box: Box, picture: QtGui.QImage) -> None:
+    def show(self, view: CanvasView, document: Document, box: Box, picture: Mipmap) -> None:
         """Show a picture (with alpha) in the box. Where another document is shown, nothing is."""
         self._view, self._document = view, document
         if view.document != document:
@@ -89,7 +89,7 @@ class _Overlay(QtWidgets.QWidget):
         self.setObjectName("lazyPreview")
         self.setAttribute(QtCore.Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setAttribute(QtCore.Qt.WidgetAttribute.WA_NoSystemBackground)
-        self._picture = QtGui.QImage()
+        self._picture = Mipmap(QtGui.QImage())
         self._shown: Optional[QtGui.QImage] = None
         self._box = Box(0, 0, 1, 1)
         self._transform = QtGui.QTransform()
@@ -97,7 +97,7 @@ class _Overlay(QtWidgets.QWidget):
         for bar in (controller.horizontalScrollBar(), controller.verticalScrollBar()):
             bar.valueChanged.connect(self._moved)
 
-    def set_picture(self, picture: QtGui.QImage, box: Box) -> None:
+    def set_picture(self, picture: Mipmap, box: Box) -> None:
         """What to show, and where."""
         self._picture, self._box, self._shown = picture, box, None
         self.update()
@@ -116,7 +116,7 @@ class _Overlay(QtWidgets.QWidget):
         scale = abs(self._transform.determinant()) ** 0.5
         if self._shown is None:
             width = round(self._box.w * scale * self.devicePixelRatioF())
-            self._shown = shrunk(self._picture, width)
+            self._shown = self._picture.shown(width)
         painter = QtGui.QPainter(self)
         painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform, scale < ENLARGED)
         painter.setTransform(self._transform)

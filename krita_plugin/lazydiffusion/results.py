@@ -11,18 +11,14 @@ from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import Box, Size
 
 from .document import Document
+from .pictures import THUMBNAIL, Mipmap
 from .qt import QtCore, QtGui, QtWidgets
-from .snapshot import Snapshot
 
-THUMBNAIL = 80
-"""Side of a thumbnail, px: three stand side by side in a docker of 300 px."""
 CELL = THUMBNAIL + 6
 MOST_ROWS = 3
 """Rows of thumbnails that show at once."""
 MOST_BYTES = 1 << 29
 """Of the fills that the docker holds."""
-SURROUNDINGS = 0.15
-"""How much of the canvas a thumbnail shows around the fill, as a share of the fill's longer side."""
 
 
 @dataclass(eq=False)
@@ -35,6 +31,8 @@ class Result:
     canvas_size: Size
     document: Optional[Document]
     """The document that it was made for; None for one from the history."""
+    picture: Mipmap
+    """Its pixels."""
     thumbnail: QtGui.QPixmap
     notice: str = ""
     """Why it could not be saved, if it could not."""
@@ -50,62 +48,6 @@ class Result:
     def layer_name(self) -> str:
         """What its layer is called."""
         return layer_name(self.settings.prompt, self.fill.seed)
-
-    def picture(self) -> QtGui.QImage:
-        """Its pixels, sRGB with straight alpha. The picture shares the fill's memory: keep the result as long."""
-        box = self.fill.box
-        return QtGui.QImage(self.fill.rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888)
-
-
-def thumbnail(fill: FillPixels, snapshot: Optional[Snapshot], ratio: float = 1.0) -> QtGui.QPixmap:
-    """The fill in its surroundings, THUMBNAIL px a side at most. `ratio`: the screen's px for each."""
-    box = fill.box
-    picture = QtGui.QImage(fill.rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888)
-    around = box
-    if snapshot is not None:
-        around = box.enlarged(round(SURROUNDINGS * max(box.w, box.h))).overlap(snapshot.region)
-    side = round(THUMBNAIL * ratio)
-    scale = min(side / around.w, side / around.h)
-    shown = QtGui.QImage(
-        max(1, round(around.w * scale)),
-        max(1, round(around.h * scale)),
-        QtGui.QImage.Format.Format_ARGB32_Premultiplied,
-    )
-    shown.fill(QtCore.Qt.GlobalColor.transparent)
-    painter = QtGui.QPainter(shown)
-    painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform)
-    if snapshot is not None:
-        at = around.moved(-snapshot.region.x, -snapshot.region.y)
-        crop = snapshot.canvas.copy(at.x, at.y, at.w, at.h)
-        painter.drawImage(shown.rect(), shrunk(crop, shown.width()))
-    target = QtCore.QRectF(
-        (box.x - around.x) * scale,
-        (box.y - around.y) * scale,
-        max(1.0, box.w * scale),
-        max(1.0, box.h * scale),
-    )
-    painter.drawImage(target, shrunk(picture, round(target.width())))
-    painter.end()
-    pixmap = QtGui.QPixmap.fromImage(shown)
-    pixmap.setDevicePixelRatio(ratio)
-    return pixmap
-
-
-def shrunk(picture: QtGui.QImage, width: int) -> QtGui.QImage:
-    """A picture that is much wider than it will be shown, made smaller: without flicker, and fast for huge ones."""
-    width = max(1, width)
-    if picture.width() <= 2 * width:
-        return picture
-    mode = QtCore.Qt.TransformationMode
-    if picture.width() > 8 * width:
-        picture = _scaled(picture, 4 * width, mode.FastTransformation)
-    return _scaled(picture, width, mode.SmoothTransformation)
-
-
-def _scaled(picture: QtGui.QImage, width: int, mode: QtCore.Qt.TransformationMode) -> QtGui.QImage:
-    # Qt's scaledToWidth makes nothing at all of a picture that would be less than half a px high.
-    height = max(1, round(picture.height() * width / picture.width()))
-    return picture.scaled(width, height, QtCore.Qt.AspectRatioMode.IgnoreAspectRatio, mode)
 
 
 class ResultList(QtWidgets.QListWidget):
@@ -156,7 +98,7 @@ class ResultList(QtWidgets.QListWidget):
         self.addItem(item)
         if choose:
             self.choose(result)
-        while len(self._results) > 1 and sum(len(it.fill.rgba) for it in self._results) > MOST_BYTES:
+        while len(self._results) > 1 and sum(it.picture.nbytes for it in self._results) > MOST_BYTES:
             self.remove(self._results[0])
         self._fit()
         self.scrollToItem(item)

@@ -16,8 +16,9 @@ from lazydiffusion.window import WINDOW_TOKENS, Box
 
 from .background import GuiThread
 from .document import Document
+from .pictures import Mipmap, thumbnail
 from .qt import QtCore, QtGui
-from .results import Result, thumbnail
+from .results import Result
 from .snapshot import Snapshot, snapshot
 from .turns import Turns
 
@@ -33,7 +34,7 @@ class LivePreview:
 
     document: Document
     box: Box
-    picture: QtGui.QImage
+    picture: Mipmap
     """Smaller than the box; transparent outside the selection."""
 
 
@@ -58,6 +59,7 @@ class EditSession(QtCore.QObject):
             on_state=self._enter,
             on_event=self._hear,
             on_fill=self._take,
+            prepare=lambda fill: (fill, Mipmap.of_fill(fill)),
             on_error=lambda error: self.failed.emit(str(error)),
             call=self._gui,
             client=CLIENT,
@@ -175,13 +177,14 @@ class EditSession(QtCore.QObject):
         if text:
             self._say(text, share)
 
-    def _take(self, fill: FillPixels) -> None:
-        if self._snapshot is None:
+    def _take(self, prepared: tuple[FillPixels, Mipmap]) -> None:
+        known, (fill, picture) = self._snapshot, prepared
+        if known is None:
             return
+        shown = thumbnail(picture, fill.box, known, self._ratio)
         notice = self._notices.get(fill.fill, "")
-        picture = thumbnail(fill, self._snapshot, self._ratio)
-        size = self._snapshot.request.canvas_size
-        self.found.emit(Result(fill, self._settings, size, self._snapshot.document, picture, notice))
+        size = known.request.canvas_size
+        self.found.emit(Result(fill, self._settings, size, known.document, picture, shown, notice))
 
     def _preview(self, event: Previewed) -> None:
         known = self._snapshot
@@ -194,7 +197,7 @@ class EditSession(QtCore.QObject):
         painter.setCompositionMode(QtGui.QPainter.CompositionMode.CompositionMode_DestinationIn)
         painter.drawImage(0, 0, self._mask_of(known, box, picture.size()))
         painter.end()
-        self.previewed.emit(LivePreview(known.document, box, picture))
+        self.previewed.emit(LivePreview(known.document, box, Mipmap(picture)))
 
     def _mask_of(self, known: Snapshot, box: Box, size: QtCore.QSize) -> QtGui.QImage:
         """The selection in a box, at a preview's size: the same for all previews of an edit."""

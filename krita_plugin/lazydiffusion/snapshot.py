@@ -21,7 +21,7 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A request, and what is needed to show what comes of it. The request's canvas lives as long as the snapshot."""
+    """A request, and what is needed to show what comes of it. Its pictures share their memory with the request."""
 
     document: Document
     request: EditRequest
@@ -58,13 +58,14 @@ def snapshot(
         )
     region = region_to_send(size, box, settings.grow, settings.feather, window_tokens)
     canvas = QtGui.QImage(region.w, region.h, QtGui.QImage.Format.Format_RGB32)
-    mask = bytearray(region.w * region.h)
+    mask, anything = bytearray(), False
     for strip in _strips(region):
         yield (strip.y - region.y) / region.h
         _still(document, size)
         _draw(canvas, strip.y - region.y, document.projection(strip))
-        start, count = (strip.y - region.y) * region.w, strip.w * strip.h
-        mask[start : start + count] = b"\xff" * count if everything else document.selection(strip)
+        levels = b"\xff" * (strip.w * strip.h) if everything else document.selection(strip)
+        mask += levels
+        anything = anything or levels.count(0) < len(levels)
     overview = None
     if region != document.whole:
         small = overview_size(size)
@@ -77,19 +78,18 @@ def snapshot(
         if drawn is None:
             raise DocumentError(tr("The sketch's layer is not there any more. Choose another one, or none."))
         sketch = ImageData("bgra8", (region.w, region.h), drawn)
-    if mask.count(0) == len(mask):
+    if not anything:
         raise DocumentError(tr("Nothing of the selection lies on the canvas. Select what is to be filled."))
-    levels = bytes(mask)
     request = EditRequest(
         settings=settings,
         canvas_size=size,
         region=region,
         canvas=ImageData("bgra8", (region.w, region.h), _memory(canvas)),
-        mask=ImageData("grey8", (region.w, region.h), levels),
+        mask=ImageData("grey8", (region.w, region.h), mask),
         sketch=sketch,
         overview=overview,
     )
-    alpha = QtGui.QImage(levels, region.w, region.h, region.w, QtGui.QImage.Format.Format_Alpha8)
+    alpha = QtGui.QImage(mask, region.w, region.h, region.w, QtGui.QImage.Format.Format_Alpha8)
     return Snapshot(document, request, box, canvas, alpha)
 
 

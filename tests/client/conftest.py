@@ -19,6 +19,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(mode=0o700)
     monkeypatch.setenv(places.RUNTIME_VARIABLE, str(folder))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    # Those that other tests of this process have started, and still use, are none of this one's business.
+    monkeypatch.setattr(start, "_started", [])
     monkeypatch.delenv(start.COMMAND_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     return folder

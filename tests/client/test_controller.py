@@ -22,6 +22,7 @@ from lazydiffusion.client import (
     EditFailed,
     EditRejected,
     EditRunning,
+    FillPixels,
     State,
     start,
 )
@@ -108,6 +109,35 @@ def test_callbacks_can_be_brought_to_the_editors_own_thread(core: StandIn, reque
     assert threads == {threading.current_thread()}
     assert editor.states() == GOOD
     assert editor.controller.wait(20)
+
+
+def test_a_fill_can_be_prepared_beside_the_editor(core: StandIn, request_16: EditRequest) -> None:
+    jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    prepared_in: list[threading.Thread] = []
+
+    def prepare(fill: FillPixels) -> tuple[str, int]:
+        prepared_in.append(threading.current_thread())
+        return "prepared", fill.fill
+
+    editor = Editor(call=jobs.put, prepare=prepare)
+    editor.controller.start(request_16)
+    while not editor.reached[State.DONE].is_set():
+        jobs.get(timeout=20)()
+    assert ("prepared", 0) in editor.told
+    assert not any(isinstance(it, FillPixels) for it in editor.told)
+    assert [thread.name for thread in prepared_in] == ["lazydiffusion-edit"]
+
+
+def test_what_cannot_be_prepared_ends_the_edit_with_its_reason(
+    core: StandIn, request_16: EditRequest
+) -> None:
+    def prepare(fill: FillPixels) -> None:
+        raise MemoryError("no room for a picture")
+
+    editor = Editor(prepare=prepare)
+    assert editor.run(request_16)[-1] is State.FAILED
+    [error] = editor.errors()
+    assert str(error) == "The edit failed unexpectedly: no room for a picture. Try again."
 
 
 def test_while_one_edit_runs_no_other_starts(core: StandIn, request_16: EditRequest) -> None:

@@ -46,7 +46,9 @@ def test_from_prompt_to_layer(bench: Bench, qtbot: QtBot) -> None:
     assert document.written_in_place == []
     assert bench.overlay is None
     layer = document.root.children[1].pixels
-    assert layer.copy(60, 30, 50, 40).convertToFormat(QtGui.QImage.Format.Format_RGBA8888) == result.picture()
+    assert (
+        layer.copy(60, 30, 50, 40).convertToFormat(QtGui.QImage.Format.Format_RGBA8888) == result.picture.full
+    )
     assert layer.pixelColor(59, 30).alpha() == 0
     assert layer.pixelColor(60, 30).alpha() == 255
 
@@ -92,7 +94,7 @@ def test_the_first_fill_is_shown_as_it_comes(bench: Bench) -> None:
     panel.settings.steps.setValue(200)
     bench.generate(variations=2)
     assert {live.box for live in shown} == {Box(60, 30, 50, 40)}
-    assert shown[0].picture.pixelColor(0, 0).alpha() == 255
+    assert shown[0].picture.full.pixelColor(0, 0).alpha() == 255
     assert panel.results.current is panel.results.results[0]
 
 

@@ -175,7 +175,7 @@ def test_apply_makes_a_layer_of_the_open_picture(bench: Bench, qtbot: QtBot) -> 
     assert layers(second) == ["Background", f"a cat (seed {seed})"]
     layer = second.root.children[1].pixels
     part = layer.copy(60, 30, 50, 40).convertToFormat(QtGui.QImage.Format.Format_RGBA8888)
-    assert part == made.picture()
+    assert part == made.picture.full
     bench.wait_until(lambda: not bench.panel.applying.busy)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from krita_plugin.lazydiffusion import preview
 from krita_plugin.lazydiffusion.document import CanvasView, Document
+from krita_plugin.lazydiffusion.pictures import Mipmap
 from PyQt6 import QtCore, QtGui, QtTest, QtWidgets
 from tests.krita_plugin import fake_krita
 from tests.krita_plugin.conftest import Bench
@@ -33,7 +34,7 @@ def quarters(width: int = BOX.w, height: int = BOX.h) -> QtGui.QImage:
 
 def show(bench: Bench, document: fake_krita.Document, picture: QtGui.QImage | None = None) -> None:
     view = CanvasView(bench.window)
-    bench.panel.preview.show(view, Document(document), BOX, picture or quarters())
+    bench.panel.preview.show(view, Document(document), BOX, Mipmap(picture or quarters()))
 
 
 def lies_at(bench: Bench, transform: QtGui.QTransform) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from krita_plugin.lazydiffusion import results
-from krita_plugin.lazydiffusion.results import Result, ResultList, shrunk, thumbnail
+from krita_plugin.lazydiffusion.pictures import THUMBNAIL, Mipmap, thumbnail
+from krita_plugin.lazydiffusion.results import Result, ResultList
 from PyQt6 import QtCore, QtGui
 from pytestqt.qtbot import QtBot
 from tests.krita_plugin.conftest import Bench
@@ -21,7 +22,8 @@ TICK = "#2e8b57"
 def result(number: int, side: int = 10) -> Result:
     """A fill of one grey."""
     fill = FillPixels(number, Box(0, 0, side, side), number, bytes([128, 128, 128, 255]) * side * side)
-    return Result(fill, EditSettings(), (100, 100), None, thumbnail(fill, None))
+    picture = Mipmap.of_fill(fill)
+    return Result(fill, EditSettings(), (100, 100), None, picture, thumbnail(picture, fill.box, None))
 
 
 @pytest.fixture
@@ -154,13 +156,13 @@ def test_a_thumbnail_shows_the_fill_in_its_surroundings(bench: Bench) -> None:
     bench.open()
     [made] = bench.generate()
     shown = made.thumbnail.toImage()
-    assert max(shown.width(), shown.height()) == results.THUMBNAIL
+    assert max(shown.width(), shown.height()) == THUMBNAIL
     middle = shown.height() // 2
     # The fill with 15 % of its longer side around it, on green to the left and blue to the right.
     assert shown.pixelColor(1, middle).name() == QtGui.QColor("seagreen").name()
     assert shown.pixelColor(shown.width() - 2, middle).name() == QtGui.QColor("royalblue").name()
     average = QtGui.QColor(shown.copy(14, 14, 50, 50).scaled(1, 1, transformMode=SMOOTH).pixel(0, 0))
-    filled = QtGui.QColor(made.picture().scaled(1, 1, transformMode=SMOOTH).pixel(0, 0))
+    filled = QtGui.QColor(made.picture.full.scaled(1, 1, transformMode=SMOOTH).pixel(0, 0))
     for channel in ("red", "green", "blue"):
         assert getattr(average, channel)() == pytest.approx(getattr(filled, channel)(), abs=20)
 
@@ -171,10 +173,10 @@ SMOOTH = QtCore.Qt.TransformationMode.SmoothTransformation
 @pytest.mark.parametrize("ratio", [1.0, 2.0])
 def test_a_thumbnail_has_the_screens_resolution(qtbot: QtBot, ratio: float) -> None:
     fill = FillPixels(0, Box(5, 5, 300, 100), 0, bytes([1, 2, 3, 255]) * 30000)
-    made = thumbnail(fill, None, ratio)
+    made = thumbnail(Mipmap.of_fill(fill), fill.box, None, ratio)
     assert (made.width(), made.height()) == (
-        round(results.THUMBNAIL * ratio),
-        round(results.THUMBNAIL / 3 * ratio),
+        round(THUMBNAIL * ratio),
+        round(THUMBNAIL / 3 * ratio),
     )
     assert made.devicePixelRatio() == ratio
 
@@ -182,19 +184,6 @@ def test_a_thumbnail_has_the_screens_resolution(qtbot: QtBot, ratio: float) -> N
 def test_huge_and_tiny_fills_have_thumbnails_too(qtbot: QtBot) -> None:
     for w, h in ((1, 4000), (4000, 1), (1, 1)):
         fill = FillPixels(0, Box(0, 0, w, h), 0, bytes([1, 2, 3, 255]) * (w * h))
-        made = thumbnail(fill, None)
-        assert 1 <= min(made.width(), made.height()) <= max(made.width(), made.height()) == results.THUMBNAIL
+        made = thumbnail(Mipmap.of_fill(fill), fill.box, None)
+        assert 1 <= min(made.width(), made.height()) <= max(made.width(), made.height()) == THUMBNAIL
         assert made.toImage().pixelColor(made.rect().center()).name() == "#010203"
-
-
-def test_a_shrunk_picture_keeps_its_mean() -> None:
-    stripes = QtGui.QImage(3000, 60, QtGui.QImage.Format.Format_RGB32)
-    stripes.fill(QtCore.Qt.GlobalColor.black)
-    painter = QtGui.QPainter(stripes)
-    for x in range(0, 3000, 200):
-        painter.fillRect(x, 0, 100, 60, QtCore.Qt.GlobalColor.white)
-    painter.end()
-    small = shrunk(stripes, 15)
-    assert small.width() == 15
-    assert all(abs(small.pixelColor(x, 0).red() - 128) < 20 for x in range(15))
-    assert shrunk(stripes, 2000) is stripes

@@ -61,7 +61,8 @@ class EditController:
     The callbacks, each of which may be left out:
         on_state(state)   each State that the edit comes to; one of ENDED is the last thing that is told of it
         on_event(event)   each of `lazydiffusion.events`
-        on_fill(fill)     a fill's FillPixels, after its Filled event
+        on_fill(fill)     a fill's FillPixels, after its Filled event; or what `prepare` makes of them, in the worker's
+                          thread always: for what would keep the editor waiting
         on_error(error)   why an edit failed, before the state FAILED; also the first error that a callback raised.
                           `str(error)` is a sentence for the artist
     They are called in the worker's thread, or handed to `call`, which brings them into the editor's own thread, in
@@ -72,10 +73,11 @@ class EditController:
         self,
         on_state: Optional[Callable[[State], Any]] = None,
         on_event: Optional[Callable[[Event], Any]] = None,
-        on_fill: Optional[Callable[[FillPixels], Any]] = None,
+        on_fill: Optional[Callable[[Any], Any]] = None,
         on_error: Optional[Callable[[Exception], Any]] = None,
         call: Optional[Callable[[Callable[[], None]], Any]] = None,
         client: str = "",
+        prepare: Optional[Callable[[FillPixels], Any]] = None,
     ) -> None:
         self._on_state = on_state
         self._on_event = on_event
@@ -83,6 +85,7 @@ class EditController:
         self._on_error = on_error
         self._call = call
         self._client = client
+        self._prepare = prepare
         self._lock = threading.Lock()  # of the fields below; never held while anything is called or sent
         self._state = State.IDLE
         self._run: Optional[_Run] = None
@@ -204,7 +207,8 @@ class EditController:
                 self._enter(run, State.RUNNING)
             self._tell(run, self._on_event, event)
             if isinstance(event, Filled) and self._on_fill is not None:
-                self._tell(run, self._on_fill, edit.fill(event.fill))
+                fill = edit.fill(event.fill)
+                self._tell(run, self._on_fill, fill if self._prepare is None else self._prepare(fill))
             elif isinstance(event, Failed):
                 raise EditFailed(event.message, event.code)
             elif isinstance(event, Cancelled):

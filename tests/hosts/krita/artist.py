@@ -76,7 +76,7 @@ PICTURE_OF_FILL = (
     PANEL
     + """
 result = panel.results.current
-return result.picture().save(path)
+return result.picture.full.save(path)
 """
 )
 
