@@ -94,5 +94,7 @@ def test_a_known_model_that_is_not_here_says_how_to_have_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "user_folder", lambda: tmp_path)
-    with pytest.raises(BadModel, match=r"flux2-klein is not downloaded. Run `lazydiffusion models pull"):
+    with pytest.raises(
+        BadModel, match=r"flux2-klein is not downloaded. Get it .* `lazydiffusion models pull"
+    ):
         checkpoints.locate("flux2-klein")

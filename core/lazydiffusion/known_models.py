@@ -15,6 +15,8 @@ class KnownModel:
     licence: str
     bytes: int
     """About how much there is to download; the hub says it exactly when the model is pulled."""
+    needs: str
+    """What it runs well on, for somebody who is about to download it."""
     commit: str | None = None
     """The one that was looked at here, which is pulled unless another is asked for. None: see models_pull.run."""
 
@@ -26,8 +28,8 @@ class KnownModel:
     def missing(self, others: str) -> str:
         """What a user is told who names it where it is not. `others`: the models that are there."""
         return (
-            f"The model {self.name} is not downloaded. Run `{self.command}` in a terminal, or choose another: "
-            f"{others}."
+            f"The model {self.name} is not downloaded. Get it in the settings of Krita's or GIMP's panel, or by "
+            f"`{self.command}` in a terminal; or choose another: {others}."
         )
 
 
@@ -35,6 +37,12 @@ KNOWN = {
     model.name: model
     for model in (
         # In bfloat16: the transformer 7.75 GB, Qwen3-4B for the prompt 8.04 GB, the VAE 0.17 GB.
-        KnownModel("flux2-klein", "black-forest-labs/FLUX.2-klein-4B", "Apache-2.0", 15_960_000_000),
+        KnownModel(
+            "flux2-klein",
+            "black-forest-labs/FLUX.2-klein-4B",
+            "Apache-2.0",
+            15_960_000_000,
+            "an NVIDIA GPU with 8 GB or more",
+        ),
     )
 }

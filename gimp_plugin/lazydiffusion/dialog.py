@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Optional
 
 from lazydiffusion.client import CoreError, EditController, FillPixels, State
 from lazydiffusion.client.controller import ENDED
 from lazydiffusion.client.core_view import CoreView
 from lazydiffusion.client.fields import FieldValues
+from lazydiffusion.client.model_choice import Download
 from lazydiffusion.client.modes import settings_for
 from lazydiffusion.client.placing import placement
 from lazydiffusion.client.words import edit_state, progress, share_done
@@ -63,7 +65,9 @@ class FillDialog:
             call=in_main,
             client=CLIENT,
         )
-        self.core = CoreView(self._show_core, in_background, CLIENT)
+        self._answer: Optional[Callable[[], None]] = None
+        """What the button in the notice does."""
+        self.core = CoreView(self._show_core, in_background, CLIENT, lambda text, bad: self.tell(text))
         self._make()
         self._given = values_of(config)
         self.form.show_values(self._given)
@@ -99,15 +103,15 @@ class FillDialog:
         self.apply_button = self.window.add_button(tr("_Apply"), Gtk.ResponseType.APPLY)
         self.apply_button.set_name("lazyApply")
         self.apply_button.set_tooltip_text(tr("Make it a layer above the selected one"))
-        self.form = FieldForm(lambda: self.picture.layers(), self.generate)
+        self.form = FieldForm(lambda: self.picture.layers(), self.generate, self._ask_download)
         self.go = button(tr("_Generate"), "lazyGenerate")
         self.go.connect("clicked", lambda button: self._go())
         self.bar = Gtk.ProgressBar()
         self.bar.set_name("lazyProgress")
         self.status = wrapping("lazyStatus")
         self.notice = wrapping("lazyNotice")
-        self.notice_button = button(tr("Fill th_e whole canvas"), "lazyNoticeAnswer")
-        self.notice_button.connect("clicked", lambda button: self.generate(everything=True))
+        self.notice_button = button("", "lazyNoticeAnswer")
+        self.notice_button.connect("clicked", lambda button: self._answer_notice())
         self.notice_part = Gtk.InfoBar(message_type=Gtk.MessageType.WARNING)
         self.notice_part.set_name("lazyNoticePart")
         told = column(self.notice, self.notice_button)
@@ -155,7 +159,8 @@ class FillDialog:
         except LazyDiffusionError as error:
             self._show_edit()
             asks = self.picture.is_open and self.picture.selection_box() is None and not self._everything
-            self.tell(str(error), ask=asks)
+            whole = tr("Fill th_e whole canvas"), lambda: self.generate(everything=True)
+            self.tell(str(error), whole if asks else None)
             return
         view = View(read)
         self._view, self._settings, self._canvas_size = view, settings, read.request.canvas_size
@@ -192,11 +197,25 @@ class FillDialog:
         self.results.mark_applied(result)
         self.tell(notice)
 
-    def tell(self, text: str, ask: bool = False) -> None:
-        """Say something in the notice; "" takes it away. `ask`: offer to fill the whole canvas."""
+    def tell(self, text: str, answer: Optional[tuple[str, Callable[[], None]]] = None) -> None:
+        """Say something in the notice; "" takes it away. `answer`: what a button below it says, and does."""
+        if not self._open:
+            return
         self.notice.set_text(text)
         self.notice_part.set_visible(bool(text))
-        self.notice_button.set_visible(ask)
+        self.notice_button.set_visible(answer is not None)
+        if answer is not None:
+            self.notice_button.set_label(answer[0])
+        self._answer = answer[1] if answer is not None else None
+
+    def _answer_notice(self) -> None:
+        answer = self._answer
+        self.tell("")
+        if answer is not None:
+            answer()
+
+    def _ask_download(self, download: Download) -> None:
+        self.tell(download.text, (download.answer, lambda: self.core.answer(download)))
 
     def _go(self) -> None:
         if not self.busy:
@@ -308,6 +327,7 @@ class FillDialog:
         if not self._open:
             return
         self.form.model.offer(self.core.choices)
+        self.form.downloads.offer(self.core.downloads)
         if not self.busy:
             self.status.set_text(self.core.text)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from lazydiffusion.client.fields import FieldValues, fields, prompt_hint, thrown_seed
+from lazydiffusion.client.model_choice import Download
 from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.words import mode_name
 from lazydiffusion.protocol import MAX_SEED
@@ -13,7 +14,7 @@ from lazydiffusion.protocol import MAX_SEED
 from .arguments import label_of
 from .gtk import SPACE, Gdk, Gtk, column, fold, row, tr
 from .image import Layer
-from .model_box import ModelBox
+from .model_box import DownloadButtons, ModelBox
 
 MODE_MNEMONICS = {Mode.FILL: "i", Mode.ADD: "b", Mode.REMOVE: "R"}
 PROMPT_LINES = 3
@@ -22,8 +23,16 @@ PROMPT_LINES = 3
 class FieldForm:
     """All fields; `widget` holds them."""
 
-    def __init__(self, layers: Callable[[], list[Layer]], submitted: Callable[[], None]) -> None:
-        """`layers`: those that could be a sketch, asked when the list opens. `submitted`: Shift+Enter in a prompt."""
+    def __init__(
+        self,
+        layers: Callable[[], list[Layer]],
+        submitted: Callable[[], None],
+        asked: Callable[[Download], None],
+    ) -> None:
+        """`layers`: those that could be a sketch, asked when the list opens. `submitted`: Shift+Enter in a prompt.
+
+        `asked`: the button of a model that could be had was clicked.
+        """
         self._layers = layers
         self.modes = {mode: self._mode(mode) for mode in Mode}
         self.prompt = PromptText("lazyPrompt", submitted)
@@ -48,6 +57,7 @@ class FieldForm:
         self.sketch.set_name("lazySketch")
         self.sketch.connect("notify::popup-shown", lambda *_: self.refill_sketch())
         self.model = ModelBox()
+        self.downloads = DownloadButtons(asked)
         grid = Gtk.Grid(column_spacing=SPACE, row_spacing=4, margin_top=4)
         shown = {
             "variations": self.variations,
@@ -70,6 +80,7 @@ class FieldForm:
             grid.attach(shown[name], 1, line, 1 if field.unit else 2, 1)
             if field.unit:
                 grid.attach(Gtk.Label(label=field.unit, xalign=0), 2, line, 1, 1)
+        grid.attach(self.downloads.widget, 1, len(known), 2, 1)
         self.settings_fold = fold(tr("Se_ttings"), grid, "lazySettingsFold")
         prompt_label = Gtk.Label.new_with_mnemonic(tr("_Prompt"))
         prompt_label.set_xalign(0)

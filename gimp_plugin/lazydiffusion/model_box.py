@@ -1,11 +1,13 @@
-"""The list of models: those that cannot be used yet are shown, say why, and cannot be chosen."""
+"""The list of models: those that cannot be used yet are shown, say why, and cannot be chosen; and how to have them."""
 
 from __future__ import annotations
 
-from lazydiffusion.client.fields import fields
-from lazydiffusion.client.model_choice import ModelChoice, tip_of_list, with_chosen
+from collections.abc import Callable
 
-from .gtk import Gtk
+from lazydiffusion.client.fields import fields
+from lazydiffusion.client.model_choice import Download, ModelChoice, tip_of_list, with_chosen
+
+from .gtk import Gtk, column
 
 NAME, TEXT, USABLE = range(3)
 """Columns of the rows."""
@@ -56,3 +58,33 @@ class ModelBox:
         tip = tip_of_list(fields()["model"].tip, choices, self.name)
         if self.widget.get_tooltip_text() != tip:
             self.widget.set_tooltip_text(tip)
+
+
+class DownloadButtons:
+    """A button for each model that could be had; `widget` is hidden where there is none."""
+
+    def __init__(self, asked: Callable[[Download], None]) -> None:
+        """`asked(download)`: its button was clicked."""
+        self._asked = asked
+        self._buttons: dict[str, Gtk.Button] = {}
+        self._downloads: dict[str, Download] = {}
+        self.widget = column(space=2)
+        self.widget.set_name("lazyDownloads")
+        self.widget.set_no_show_all(True)
+
+    def offer(self, downloads: list[Download]) -> None:
+        """What could be had now."""
+        self._downloads = {it.name: it for it in downloads}
+        for name in [name for name in self._buttons if name not in self._downloads]:
+            self._buttons.pop(name).destroy()
+        for name, it in self._downloads.items():
+            if name not in self._buttons:
+                button = self._buttons[name] = Gtk.Button()
+                button.set_name("lazyDownload-" + name)
+                button.connect("clicked", lambda clicked, name=name: self._asked(self._downloads[name]))
+                self.widget.pack_start(button, False, True, 0)
+                button.show()
+            if self._buttons[name].get_label() != it.button:
+                self._buttons[name].set_label(it.button)
+            self._buttons[name].set_tooltip_text(it.text)
+        self.widget.set_visible(bool(self._buttons))

@@ -19,12 +19,19 @@ class CoreWatch(QtCore.QObject):
 
     changed = QtCore.pyqtSignal()
     """What is in `core` may have changed."""
+    news = QtCore.pyqtSignal(str, bool)
+    """A sentence about a download, and whether that failed."""
 
     def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
         super().__init__(parent)
         # Kept, or PyQt lets the Python half of it go; the signal is looked up anew each time for the same reason.
         self._background = Background(self)
-        self.core = CoreView(lambda: self.changed.emit(), self._background.run, CLIENT)
+        self.core = CoreView(
+            lambda: self.changed.emit(),
+            self._background.run,
+            CLIENT,
+            lambda text, bad: self.news.emit(text, bad),
+        )
         self._timer = QtCore.QTimer(self)
         self._timer.setInterval(INTERVAL)
         self._timer.timeout.connect(self.core.look)

@@ -1,8 +1,10 @@
-"""The list of models: those that cannot be used yet are shown, say why, and cannot be chosen."""
+"""The list of models: those that cannot be used yet are shown, say why, and cannot be chosen; and how to have them."""
 
 from __future__ import annotations
 
-from lazydiffusion.client.model_choice import ModelChoice, tip_of_list, with_chosen
+from functools import partial
+
+from lazydiffusion.client.model_choice import Download, ModelChoice, tip_of_list, with_chosen
 
 from .qt import QtCore, QtGui, QtWidgets
 from .widgets import wrapped
@@ -66,3 +68,39 @@ class ModelBox(QtWidgets.QComboBox):
             item = self._rows.itemFromIndex(self.view().indexAt(event.pos()))
             return item is not None and not item.isEnabled()
         return super().eventFilter(watched, event)
+
+
+class DownloadButtons(QtWidgets.QWidget):
+    """A button for each model that could be had; hidden where there is none."""
+
+    asked = QtCore.pyqtSignal(object)
+    """A Download whose button was clicked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buttons: dict[str, QtWidgets.QPushButton] = {}
+        self._downloads: dict[str, Download] = {}
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        self.hide()
+
+    def offer(self, downloads: list[Download]) -> None:
+        """What could be had now."""
+        self._downloads = {it.name: it for it in downloads}
+        for name in [name for name in self._buttons if name not in self._downloads]:
+            self._buttons.pop(name).deleteLater()
+        for name, it in self._downloads.items():
+            if name not in self._buttons:
+                button = self._buttons[name] = QtWidgets.QPushButton()
+                button.setObjectName("lazyDownload-" + name)
+                # As narrow as the docker, whatever it says.
+                button.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
+                button.clicked.connect(partial(self._clicked, name))
+                self.layout().addWidget(button)
+            self._buttons[name].setText(it.button)
+            self._buttons[name].setToolTip(wrapped(it.text))
+        self.setVisible(bool(self._buttons))
+
+    def _clicked(self, name: str, checked: bool = False) -> None:
+        self.asked.emit(self._downloads[name])

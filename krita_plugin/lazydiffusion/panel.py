@@ -6,6 +6,7 @@ from typing import Optional
 
 from lazydiffusion.client import State
 from lazydiffusion.client.fields import prompt_hint
+from lazydiffusion.client.model_choice import Download
 from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.words import nothing_selected, tr
 from lazydiffusion.errors import LazyDiffusionError
@@ -162,6 +163,8 @@ class Panel(PanelWidgets):
         self.applying.failed.connect(self.notice.error)
         self.applying.applied.connect(self._applied)
         self.watch.changed.connect(self._show_core)
+        self.watch.news.connect(lambda text, bad: self.notice.error(text) if bad else self.notice.tell(text))
+        self.settings.downloads.asked.connect(self._ask_download)
         QtWidgets.QApplication.instance().aboutToQuit.connect(self.close_down)
 
     def showEvent(self, event: QtGui.QShowEvent) -> None:
@@ -309,6 +312,9 @@ class Panel(PanelWidgets):
         if apply:
             self._apply(result)
 
+    def _ask_download(self, download: Download) -> None:
+        self.notice.ask(download.text, download.answer, lambda: self.watch.core.answer(download))
+
     def _show_core(self) -> None:
         state = "problem" if self.watch.core.problem else str((self.watch.core.info or {}).get("state", ""))
         if state == "loading" or self.watch.core.starting or self.session.busy:
@@ -316,3 +322,4 @@ class Panel(PanelWidgets):
         self.dot.set_colour(DOT.get(state, DOT[""]))
         self.status.setText(self.session.text or self.applying.text or self.watch.core.text)
         self.settings.model.offer(self.watch.core.choices)
+        self.settings.downloads.offer(self.watch.core.downloads)

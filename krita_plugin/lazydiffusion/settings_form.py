@@ -9,7 +9,7 @@ from lazydiffusion.client.words import tr
 from lazydiffusion.protocol import MAX_SEED
 
 from .document import Layer
-from .model_box import ModelBox
+from .model_box import DownloadButtons, ModelBox
 from .qt import QtCore, QtGui, QtWidgets
 from .widgets import WheelGuard, tool_button
 
@@ -54,6 +54,7 @@ class SettingsForm(QtWidgets.QWidget):
         self.model = ModelBox(known["model"].tip)
         _narrow(self.model, "lazyModel")
         self.model.activated.connect(lambda index: self.edited.emit())
+        self.downloads = DownloadButtons()
 
         form = QtWidgets.QFormLayout(self)
         form.setContentsMargins(4, 0, 0, 0)
@@ -74,6 +75,7 @@ class SettingsForm(QtWidgets.QWidget):
             for widget in (form.labelForField(shown[name]), shown[name]):
                 if isinstance(widget, QtWidgets.QWidget):
                     widget.setToolTip(field.tip)
+        form.addRow("", self.downloads)
         self.seed.setToolTip(known["seed"].tip)
         for guarded in (self.guidance, self.sketch, self.model):
             self._guard.guard(guarded)

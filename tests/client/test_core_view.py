@@ -87,3 +87,64 @@ def test_models_and_their_windows(later: Later) -> None:
     assert [choice.name for choice in view.choices] == ["clipart", "large"]
     assert view.window_tokens("large", 16) == 32
     assert view.window_tokens("unknown", 16) == 16
+
+
+KLEIN = {
+    "name": "flux2-klein", "bytes": 16_000_000_000, "downloaded": 0, "licence": "Apache-2.0", "state": "absent",
+    "problem": "",
+}  # fmt: skip
+
+
+HERE = [("flux2-klein is here. It can be chosen as the model now.", False)]
+
+
+def asked(core: StandIn) -> list[tuple[str, str]]:
+    """Requests about models."""
+    return [(method, path) for method, path, _ in core.seen if "/models/" in path]
+
+
+def test_a_download_is_started_and_stopped_by_its_answer(core: StandIn, later: Later) -> None:
+    core.answers = {"/v1/models/flux2-klein/download": {}}
+    news: list[tuple[str, bool]] = []
+    view = CoreView(lambda: None, later, "krita-1", lambda *told: news.append(told))
+    for state, request in (("absent", "POST"), ("downloading", "DELETE"), ("failed", "POST")):
+        view.info = {"downloadable": [{**KLEIN, "state": state}]}
+        [download] = view.downloads
+        core.seen.clear()
+        view.answer(download)
+        later.run()
+        assert asked(core) == [(request, "/v1/models/flux2-klein/download")]
+        assert ("GET", "/v1/info") in [it[:2] for it in core.seen], "it looks at once what came of it"
+    assert news == []
+
+
+def test_a_download_that_cannot_be_started_is_told(core: StandIn, later: Later) -> None:
+    news: list[tuple[str, bool]] = []
+    view = CoreView(lambda: None, later, "krita-1", lambda *told: news.append(told))
+    view.info = {"downloadable": [KLEIN]}
+    view.answer(view.downloads[0])
+    later.run()
+    assert news == [("There is no /v1/models/flux2-klein/download.", True)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("downloading", {"models": [{"name": "flux2-klein"}]}, HERE),
+        ("checking", {"models": [{"name": "flux2-klein"}]}, HERE),
+        ("downloading", {"downloadable": [{**KLEIN, "state": "failed", "problem": "No room."}]}, [("No room.", True)]),
+        ("downloading", {"downloadable": [{**KLEIN, "state": "checking"}]}, []),
+        ("downloading", {"downloadable": [KLEIN]}, []),  # the artist stopped it
+        ("downloading", None, []),  # the core has ended
+        ("absent", {"models": [{"name": "flux2-klein"}]}, []),  # pulled in a terminal
+        ("failed", {"downloadable": [{**KLEIN, "state": "failed", "problem": "No room."}]}, []),  # told before
+    ],
+)  # fmt: skip
+def test_the_end_of_a_download_is_news(
+    later: Later, before: str, after: dict[str, Any] | None, told: list[tuple[str, bool]]
+) -> None:
+    news: list[tuple[str, bool]] = []
+    view = CoreView(lambda: None, later, news=lambda *it: news.append(it))
+    view._set({"downloadable": [{**KLEIN, "state": before}]}, "")
+    view._set(after, "")
+    assert news == told

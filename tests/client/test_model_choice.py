@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from lazydiffusion.client.model_choice import ModelChoice, model_choices, tip_of_list, with_chosen
+from lazydiffusion.client.model_choice import (
+    Download,
+    ModelChoice,
+    downloads,
+    model_choices,
+    tip_of_list,
+    with_chosen,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -21,7 +28,17 @@ KLEIN = {
     "downloaded": 0,
     "licence": "Apache-2.0",
     "command": "lazydiffusion models pull flux2-klein",
+    "needs": "an NVIDIA GPU with 8 GB or more",
+    "state": "absent",
+    "problem": "",
 }
+FACTS = (
+    "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs an NVIDIA GPU with 8 GB or more."
+)
+RUNNING = (
+    "flux2-klein is being downloaded (16 GB). When all of it is here, it can be chosen as the model. "
+    "Edits go on meanwhile."
+)
 
 
 def only(info: dict[str, Any]) -> ModelChoice:
@@ -59,14 +76,54 @@ def test_one_that_is_not_downloaded_says_how_to_have_it() -> None:
         "flux2-klein",
         "flux2-klein – not downloaded, 16 GB",
         False,
-        "Run `lazydiffusion models pull flux2-klein` in a terminal: 16 GB, licence Apache-2.0. "
-        "Then it can be chosen here.",
+        f"{FACTS} The button below the list downloads it.",
     )
+    assert downloads({"downloadable": [KLEIN]}) == [
+        Download("flux2-klein", False, "Get flux2-klein…", FACTS, "Download it")
+    ]
 
 
 def test_one_that_is_partly_downloaded_says_how_much_there_is() -> None:
-    tip = only({"downloadable": [{**KLEIN, "downloaded": 4_200_000_000}]}).tip
-    assert "16 GB, of which 4.2 GB are here already, licence Apache-2.0." in tip
+    info = {"downloadable": [{**KLEIN, "downloaded": 4_200_000_000}]}
+    [it] = downloads(info)
+    assert "16 GB, of which 4.2 GB are here already, licence Apache-2.0." in it.text
+    assert it.answer == "Go on with the download"
+    assert it.text in only(info).tip
+
+
+@pytest.mark.parametrize(
+    ("state", "downloaded", "progress"),
+    [
+        ("downloading", 0, "downloading, 0 %"),
+        ("downloading", 5_400_000_000, "downloading, 33 %"),
+        ("downloading", 15_960_000_001, "downloading, 100 %"),
+        ("checking", 15_960_000_000, "checking…"),
+    ],
+)
+def test_one_that_is_being_downloaded_says_how_far_it_is(state: str, downloaded: int, progress: str) -> None:
+    info = {"downloadable": [{**KLEIN, "state": state, "downloaded": downloaded}]}
+    assert only(info) == ModelChoice("flux2-klein", f"flux2-klein – {progress}", False, RUNNING)
+    assert downloads(info) == [
+        Download("flux2-klein", True, f"flux2-klein: {progress}", RUNNING, "Stop the download")
+    ]
+
+
+def test_one_whose_download_failed_says_why_first() -> None:
+    problem = "The hub refused with HTTP status 503: try again later; what is downloaded is kept."
+    info = {"downloadable": [{**KLEIN, "state": "failed", "problem": problem}]}
+    assert only(info).tip == problem
+    [it] = downloads(info)
+    assert (it.text, it.problem, it.running) == (f"{problem} {FACTS}", problem, False)
+
+
+def test_a_core_of_an_older_version_downloads_nothing() -> None:
+    older = {name: KLEIN[name] for name in ("name", "bytes", "downloaded", "licence", "command")}
+    assert downloads({"downloadable": [older]}) == downloads({}) == []
+    tip = only({"downloadable": [older]}).tip
+    assert tip == (
+        "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. Run `lazydiffusion models pull flux2-klein` in "
+        "a terminal."
+    )
 
 
 def test_one_with_a_problem_says_it_and_cannot_be_chosen() -> None:

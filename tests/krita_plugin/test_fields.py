@@ -138,8 +138,8 @@ def test_a_chosen_model_that_has_become_unusable_stays_and_the_core_says_why(ben
     bench.panel.generate()
     bench.finish()
     assert bench.notice == (
-        "The model flux2-klein is not downloaded. Run `lazydiffusion models pull flux2-klein` in a terminal, or choose "
-        "another: clipart, tiny."
+        "The model flux2-klein is not downloaded. Get it in the settings of Krita's or GIMP's panel, or by "
+        "`lazydiffusion models pull flux2-klein` in a terminal; or choose another: clipart, tiny."
     )
     bench.wait_until(lambda: bench.panel.settings.model.count() == 3)
     assert bench.panel.settings.model.name == bench.panel.preferences.model == "flux2-klein"

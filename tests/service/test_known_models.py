@@ -79,8 +79,8 @@ def test_one_that_is_not_downloaded_is_refused_with_what_to_do(models: Path) -> 
     with pytest.raises(BadModel) as refused:
         Shelf("clipart", "cpu").find(KLEIN)
     assert str(refused.value) == (
-        "The model flux2-klein is not downloaded. Run `lazydiffusion models pull flux2-klein` in a terminal, or choose "
-        "another: clipart."
+        "The model flux2-klein is not downloaded. Get it in the settings of Krita's or GIMP's panel, or by "
+        "`lazydiffusion models pull flux2-klein` in a terminal; or choose another: clipart."
     )
     with pytest.raises(BadModel, match="is not downloaded"):
         Shelf(KLEIN, "cpu").find(KLEIN)
@@ -175,7 +175,8 @@ def test_a_core_tells_of_them_and_refuses_what_is_not_here(
         assert info["downloadable"] == [
             {
                 "name": KLEIN, "bytes": KNOWN[KLEIN].bytes, "downloaded": 0, "licence": "Apache-2.0",
-                "command": "lazydiffusion models pull flux2-klein",
+                "needs": "an NVIDIA GPU with 8 GB or more", "command": "lazydiffusion models pull flux2-klein",
+                "state": "absent", "problem": "",
             }
         ]  # fmt: skip
         with pytest.raises(EditRejected, match="The model flux2-klein is not downloaded"):

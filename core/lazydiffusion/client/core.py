@@ -98,6 +98,17 @@ class Core:
         """Give a model's memory back; its state now."""
         return self._model(name, "unload")
 
+    def download_model(self, name: str) -> None:
+        """Begin to download a model of info()'s `downloadable`, or go on with it, in the background.
+
+        Raises EditRejected for any other.
+        """
+        self._transport.json("POST", "/v1/models/%s/download" % quote(name, safe=""))
+
+    def stop_download(self, name: str) -> None:
+        """End a download soon; what is downloaded is kept."""
+        self._transport.json("DELETE", "/v1/models/%s/download" % quote(name, safe=""))
+
     def stop(self, timeout: float = 10.0) -> bool:
         """Whether the core has stopped listening within `timeout` seconds of being asked to end."""
         deadline = time.monotonic() + timeout

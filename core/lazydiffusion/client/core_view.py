@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from lazydiffusion.client.core import connect, look
-from lazydiffusion.client.model_choice import ModelChoice, model_choices
+from lazydiffusion.client.model_choice import Download, ModelChoice, downloads, model_choices
 from lazydiffusion.client.words import core_state, tr
 
 Background = Callable[[Callable[[], Any], Callable[[Any], None], Callable[[Exception], None]], None]
@@ -15,9 +15,18 @@ Background = Callable[[Callable[[], Any], Callable[[Any], None], Callable[[Excep
 class CoreView:
     """Looks at the core without keeping it from ending when it is idle, and starts it ahead of the first edit."""
 
-    def __init__(self, changed: Callable[[], Any], background: Background, client: str = "") -> None:
-        """`changed()` is called when `info`, `problem` or `starting` may have changed. `client`: who asks."""
-        self._changed, self._background, self._client = changed, background, client
+    def __init__(
+        self,
+        changed: Callable[[], Any],
+        background: Background,
+        client: str = "",
+        news: Callable[[str, bool], Any] = lambda text, bad: None,
+    ) -> None:
+        """`changed()` is called when `info`, `problem` or `starting` may have changed. `client`: who asks.
+
+        `news(text, bad)`: a sentence for the artist about a download, and whether that failed.
+        """
+        self._changed, self._background, self._client, self._news = changed, background, client, news
         self._looking = False
         self.info: Optional[dict[str, Any]] = None
         """What the core says about itself; None where none is running."""
@@ -39,6 +48,11 @@ class CoreView:
         """The models that there are, and those that there could be."""
         return model_choices(self.info or {})
 
+    @property
+    def downloads(self) -> list[Download]:
+        """The models that there could be, as buttons."""
+        return downloads(self.info or {})
+
     def window_tokens(self, model: str, default: int) -> int:
         """Side of a model's window, tokens; `default` as long as the core has not said."""
         for known in (self.info or {}).get("models", []):
@@ -53,6 +67,19 @@ class CoreView:
             self._background(
                 look, lambda info: self._told(info, ""), lambda error: self._told(None, str(error))
             )
+
+    def answer(self, download: Download) -> None:
+        """Start a model's download, or stop it where it was running when the artist was asked."""
+        client = self._client
+
+        def do() -> None:
+            core = connect(client=client)
+            if download.running:
+                core.stop_download(download.name)
+            else:
+                core.download_model(download.name)
+
+        self._background(do, lambda nothing: self.look(), lambda error: self._news(str(error), True))
 
     def warm(self) -> None:
         """Start the core where it is not running, so that the first edit need not wait for it."""
@@ -75,5 +102,17 @@ class CoreView:
         self._set(info, problem)
 
     def _set(self, info: Optional[dict[str, Any]], problem: str) -> None:
+        running = [it.name for it in self.downloads if it.running]
         self.info, self.problem = info, problem
         self._changed()
+        if info is not None:
+            self._tell_ends(running)
+
+    def _tell_ends(self, running: list[str]) -> None:
+        left = {it.name: it for it in self.downloads}
+        here = [choice.name for choice in self.choices if choice.usable]
+        for name in running:
+            if name in here:
+                self._news(tr("%s is here. It can be chosen as the model now.") % name, False)
+            elif name in left and left[name].problem:
+                self._news(left[name].problem, True)

@@ -12,6 +12,22 @@ LARGE = 10**9
 
 
 @dataclass(frozen=True)
+class Download:
+    """A model that could be had, or is being had: a button, what it asks, and what its answer does."""
+
+    name: str
+    running: bool
+    """Whether it is being downloaded now: then the answer stops that, else it starts it."""
+    button: str
+    """What the button says that leads to the question."""
+    text: str
+    """The question: what there is to know first, or how far it is."""
+    answer: str
+    problem: str = ""
+    """Why the last try failed, a sentence; empty if it did not."""
+
+
+@dataclass(frozen=True)
 class ModelChoice:
     """One row of the list."""
 
@@ -29,6 +45,11 @@ def model_choices(info: dict[str, Any]) -> list[ModelChoice]:
     """What there is to choose from. `info`: as `Core.info` gave it; empty where no core runs."""
     here = [_installed(model) for model in info.get("models", [])]
     return here + [_downloadable(model) for model in info.get("downloadable", [])]
+
+
+def downloads(info: dict[str, Any]) -> list[Download]:
+    """The models that could be had. `info`: as `Core.info` gave it; empty where no core runs."""
+    return [_download(model) for model in info.get("downloadable", []) if _Known(model).by_core]
 
 
 def with_chosen(choices: list[ModelChoice], chosen: str) -> list[ModelChoice]:
@@ -59,15 +80,67 @@ def _installed(model: dict[str, Any]) -> ModelChoice:
 
 
 def _downloadable(model: dict[str, Any]) -> ModelChoice:
-    name, count = str(model.get("name")), size(int(model.get("bytes") or 0))
-    command, licence = model.get("command"), model.get("licence")
-    downloaded = int(model.get("downloaded") or 0)
-    if downloaded:
-        tip = tr(
-            "Run `%s` in a terminal: %s, of which %s are here already, licence %s. Then it can be chosen here."
-        )
-        tip = tip % (command, count, size(downloaded), licence)
-    else:
-        tip = tr("Run `%s` in a terminal: %s, licence %s. Then it can be chosen here.")
-        tip = tip % (command, count, licence)
-    return ModelChoice(name, tr("%s – not downloaded, %s") % (name, count), False, tip)
+    known = _Known(model)
+    if known.running:
+        return ModelChoice(known.name, tr("%s – %s") % (known.name, known.progress), False, known.meanwhile)
+    how = tr("The button below the list downloads it.")
+    if not known.by_core:
+        how = tr("Run `%s` in a terminal.") % model.get("command")
+    tip = "%s %s" % (known.facts, how)
+    row = tr("%s – not downloaded, %s") % (known.name, size(known.count))
+    return ModelChoice(known.name, row, False, known.problem or tip)
+
+
+def _download(model: dict[str, Any]) -> Download:
+    known = _Known(model)
+    if known.running:
+        button = tr("%s: %s") % (known.name, known.progress)
+        return Download(known.name, True, button, known.meanwhile, tr("Stop the download"))
+    button, text = tr("Get %s…") % known.name, "%s %s" % (known.problem, known.facts)
+    answer = tr("Go on with the download") if known.downloaded else tr("Download it")
+    return Download(known.name, False, button, text.strip(), answer, known.problem)
+
+
+class _Known:
+    """What the core says of a model that is not here."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        self.name, self.problem = str(model.get("name")), str(model.get("problem") or "")
+        self.count = int(model.get("bytes") or 0)
+        self.downloaded = min(int(model.get("downloaded") or 0), self.count)
+        self._licence, self._needs = str(model.get("licence") or ""), str(model.get("needs") or "")
+        self._state = str(model.get("state") or "")
+
+    @property
+    def by_core(self) -> bool:
+        """Whether the core downloads it when asked to: one of an older version does not."""
+        return bool(self._state)
+
+    @property
+    def running(self) -> bool:
+        """Whether it is being downloaded."""
+        return self._state in ("downloading", "checking")
+
+    @property
+    def progress(self) -> str:
+        """In a few words."""
+        if self._state == "checking":
+            return tr("checking…")
+        return tr("downloading, %d %%") % (100 * self.downloaded // max(self.count, 1))
+
+    @property
+    def meanwhile(self) -> str:
+        """What goes on while it is being downloaded."""
+        text = tr("%s is being downloaded (%s). When all of it is here, it can be chosen as the model.")
+        return text % (self.name, size(self.count)) + " " + tr("Edits go on meanwhile.")
+
+    @property
+    def facts(self) -> str:
+        """What somebody should know who might download it."""
+        licence = tr("licence %s") % self._licence
+        if self.downloaded:
+            text = tr("%s is not downloaded yet: %s, of which %s are here already, %s.")
+            text = text % (self.name, size(self.count), size(self.downloaded), licence)
+        else:
+            text = tr("%s is not downloaded yet: %s, %s.") % (self.name, size(self.count), licence)
+        return text + (" " + tr("It needs %s.") % self._needs if self._needs else "")

@@ -18,8 +18,10 @@ from starlette.responses import JSONResponse, StreamingResponse
 from lazydiffusion import __version__
 from lazydiffusion.engines.names import ENGINES
 from lazydiffusion.errors import BadModel, LazyDiffusionError
+from lazydiffusion.known_models import KNOWN
 from lazydiffusion.protocol import MAX_VARIATIONS, PROTOCOL
 from lazydiffusion.service import event_streams, memory, pictures, schemas
+from lazydiffusion.service.downloads import Downloads
 from lazydiffusion.service.errors import (
     CannotBeDone,
     Ending,
@@ -33,7 +35,7 @@ from lazydiffusion.service.intake import Intake
 from lazydiffusion.service.jobs import Jobs
 from lazydiffusion.service.queue import Queue
 from lazydiffusion.service.security import answer
-from lazydiffusion.service.shelf import Shelf
+from lazydiffusion.service.shelf import Downloadable, Shelf
 from lazydiffusion.service.worker import Worker
 
 
@@ -46,6 +48,7 @@ class Core:
     shelf: Shelf
     history: History
     worker: Worker
+    downloads: Downloads
     stop: Callable[[], None]
     """Makes the core end."""
 
@@ -109,13 +112,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
                 )
                 for m in shelf.models()
             ],
-            downloadable=[
-                schemas.Downloadable(
-                    name=it.model.name, bytes=it.model.bytes, downloaded=it.downloaded,
-                    licence=it.model.licence, command=it.model.command,
-                )
-                for it in shelf.downloadable()
-            ],
+            downloadable=[_downloadable(core, it) for it in shelf.downloadable()],
             default_model=shelf.default,
             queue=schemas.Queue(
                 running=current is not None, waiting=waiting, client=current.client if current is not None else "",
@@ -125,6 +122,21 @@ def _add_core(app: FastAPI, core: Core) -> None:
                 folder=str(core.history.folder), bytes=core.history.size, max_bytes=core.history.max_bytes
             ),
         )  # fmt: skip
+
+    @app.post("/v1/models/{name:path}/download", status_code=202, responses=_errors(404, 422, 503))
+    def download(name: Name) -> schemas.Downloadable:
+        """Begin to download a known model, or go on with it; `GET /v1/info` tells how far it is."""
+        if core.queue.closed:
+            raise Ending("The core is ending; try again in a moment.")
+        wanted = _not_here(core, name)
+        core.downloads.start(name)
+        return _downloadable(core, wanted)
+
+    @app.delete("/v1/models/{name:path}/download", status_code=204, responses=_errors(404, 422))
+    def stop_download(name: Name) -> None:
+        """End a model's download soon; what is downloaded is kept."""
+        _not_here(core, name)
+        core.downloads.stop(name)
 
     @app.post("/v1/models/{name:path}/{what}", status_code=202, responses=_errors(404, 503))
     def change_model(name: Name, what: Literal["load", "unload"]) -> schemas.ModelState:
@@ -271,6 +283,26 @@ def _events_of(core: Core, id: str, after: int) -> AsyncIterator[bytes]:
 def _versions() -> dict[str, str]:
     """Of the packages that a report of a fault should name; asked of their metadata, without importing them."""
     return {name: metadata.version(name) for name in ("torch", "diffusers", "transformers")}
+
+
+def _not_here(core: Core, name: str) -> Downloadable:
+    """The model of that name, which could be downloaded. Raises NotThere, CannotBeDone."""
+    for it in core.shelf.downloadable():
+        if it.model.name == name:
+            return it
+    if name in KNOWN:
+        raise CannotBeDone(f"The model {name} is here already.", "already-here")
+    raise NotThere(f"No model {name!r} can be downloaded by its name; known are {', '.join(KNOWN)}.")
+
+
+def _downloadable(core: Core, it: Downloadable) -> schemas.Downloadable:
+    model, running = it.model, core.downloads.get(it.model.name)
+    return schemas.Downloadable(
+        name=model.name, bytes=running.bytes if running is not None else model.bytes, downloaded=it.downloaded,
+        licence=model.licence, needs=model.needs, command=model.command,
+        state=running.state if running is not None else "absent",
+        problem=running.problem if running is not None else "",
+    )  # fmt: skip
 
 
 def _device(shelf: Shelf) -> schemas.Device | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from lazydiffusion import events, protocol
+from lazydiffusion.service.downloads import DownloadState
 from lazydiffusion.service.history import Entry
 from lazydiffusion.service.shelf import State
 from lazydiffusion.service.uploads import MAX_BODY
@@ -60,7 +61,10 @@ class Downloadable(BaseModel):
     bytes: int = Field(description="About how much there is to download.")
     downloaded: int = Field(description="Bytes of it that are here already.")
     licence: str
+    needs: str = Field(description="What it runs well on, in words.")
     command: str = Field(description="What the user types to download it.")
+    state: DownloadState = Field(description="What the core is doing about it.")
+    problem: str = Field(description="Why its download failed, a sentence for the user; empty if it did not.")
 
 
 class Queue(BaseModel):

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lazydiffusion.service.app import Core, make_app
 from lazydiffusion.service.connection import Connection
+from lazydiffusion.service.downloads import Downloads
 from lazydiffusion.service.history import History
 from lazydiffusion.service.jobs import Jobs
 from lazydiffusion.service.queue import Queue
@@ -70,7 +71,7 @@ class _Process:
         shelf = Shelf(options.model, options.device, weights=options.weights)
         history = History(options.history)
         worker = Worker(queue, shelf, history, unload_after=options.idle_timeout / 2, give_up=self.stop)
-        self.core = Core(queue, jobs, shelf, history, worker, self.stop)
+        self.core = Core(queue, jobs, shelf, history, worker, Downloads(), self.stop)
         self.activity = _Activity(make_app(self.core))
         guard = Guard(self.activity, self.token, allowed_hosts(address))
         config = uvicorn.Config(
@@ -108,13 +109,14 @@ class _Process:
         """End when idle; and when ending, first end the edits, so that their clients are told why."""
         while not self.server.should_exit:
             await asyncio.sleep(0.05)
-            if not self.core.shelf.ready.is_set():
+            if not self.core.shelf.ready.is_set() or self.core.downloads.running():
                 self.activity.touch()  # whoever started it waits for that
             limit = self.options.idle_timeout
             if limit and self.activity.idle_for() >= limit and not self.core.jobs.running():
                 LOG.info("Nobody has used the core for %.0f s: it ends.", limit)
                 self.stop()
         self.core.queue.close()
+        self.core.downloads.close()
         await asyncio.to_thread(self._end_edits)
 
     def _end_edits(self) -> None:

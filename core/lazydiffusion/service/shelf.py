@@ -54,7 +54,7 @@ class Downloadable:
 
     model: KnownModel
     downloaded: int
-    """Bytes of it that a pull has fetched so far."""
+    """Bytes of it that are here so far."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Shelf:
         return list(found.values())
 
     def downloadable(self) -> list[Downloadable]:
-        """What could be named after `lazydiffusion models pull`."""
+        """What could be named after it was downloaded."""
         here = {model.name for model in self.models()}
         return [
             Downloadable(model, checkpoints.downloaded_bytes(name))

@@ -84,8 +84,8 @@ def test_a_model_that_is_not_downloaded_is_seen_and_cannot_be_chosen(
     plugin.key("ctrl+Return")
     plugin.wait_for("find('lazyNoticePart').get_visible()", 60)
     assert plugin.ask("find('lazyNotice').get_text()") == (
-        "The model flux2-klein is not downloaded. Run `lazydiffusion models pull flux2-klein` in a terminal, or choose "
-        "another: clipart, tiny."
+        "The model flux2-klein is not downloaded. Get it in the settings of Krita's or GIMP's panel, or by "
+        "`lazydiffusion models pull flux2-klein` in a terminal; or choose another: clipart, tiny."
     )
     assert plugin.ask(CHOSEN) == "flux2-klein"
     plugin.key("Escape")
