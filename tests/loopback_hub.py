@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -33,6 +37,11 @@ class Hub(ThreadingHTTPServer):
         self.wrong: dict[str, bytes] = {}  # what is sent of a file instead
         self.error: tuple[int, str] | None = None  # status and X-Error-Code of every answer
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What has another process ask this hub, and not the real one."""
+        return {"HF_ENDPOINT": self.url, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+
     def ranges(self, path: str) -> list[str | None]:
         """The Range of each request for a file, None for all of it."""
         return [asked for name, asked in self.asked if name == path]
@@ -42,6 +51,22 @@ class Hub(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is part of these tests."""
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What is in a folder, as a hub would have it: by path."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@contextmanager
+def serving(files: dict[str, bytes]) -> Iterator[Hub]:
+    """A hub that answers in a thread."""
+    with Hub(dict(files)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.stall = False
+        server.shutdown()
 
 
 class Answer(BaseHTTPRequestHandler):

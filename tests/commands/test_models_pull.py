@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from tests.loopback_hub import REPO, Hub
+from tests.loopback_hub import REPO, Hub, files_of, serving
 from tests.tiny_flux2 import tiny_flux2
 from typer.testing import CliRunner, Result
 
@@ -37,28 +36,22 @@ CHUNK = hub.CHUNK  # of a process of its own; in this one it is smaller, as the 
 @pytest.fixture(scope="module")
 def klein(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a tiny FLUX.2-klein."""
-    folder = tiny_flux2(tmp_path_factory.mktemp("published") / "klein")
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return files_of(tiny_flux2(tmp_path_factory.mktemp("published") / "klein"))
 
 
 @pytest.fixture
 def remote(klein: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The hub that this process asks."""
-    server = Hub(dict(klein))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "PAUSE", 0.0)
-    monkeypatch.setattr(hub, "CHUNK", 1000)
-    yield server
-    server.stall = False
-    huggingface_hub.close_session()
-    server.shutdown()
-    server.server_close()
+    with serving(klein) as server:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(hub, "PAUSE", 0.0)
+        monkeypatch.setattr(hub, "CHUNK", 1000)
+        yield server
+        huggingface_hub.close_session()
 
 
 @pytest.fixture
@@ -358,7 +351,7 @@ def started(remote: Hub, stdin: int, *options: str) -> subprocess.Popen[str]:
     """The command in a process of its own, as a shell starts it: not deaf to Ctrl+C, even if these tests are."""
     return subprocess.Popen(
         [sys.executable, "-m", "lazydiffusion", "models", "pull", "flux2-klein", *options],
-        env={**os.environ, "HF_ENDPOINT": remote.url, "HF_HUB_OFFLINE": "0"},
+        env={**os.environ, **remote.environment},
         stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -109,10 +109,10 @@ def test_a_model_that_is_not_downloaded_is_shown_with_what_to_do_and_cannot_be_c
     assert model.itemText(row) == "flux2-klein – not downloaded, 16 GB"
     tip = model.itemData(row, QtCore.Qt.ItemDataRole.ToolTipRole)
     assert tip == (
-        "<p>Run `lazydiffusion models pull flux2-klein` in a terminal: 16 GB, licence Apache-2.0. "
-        "Then it can be chosen here.</p>"
+        "<p>flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs an NVIDIA GPU with 8 GB or more. "
+        "The button below the list downloads it.</p>"
     )
-    assert "lazydiffusion models pull flux2-klein" in model.toolTip()
+    assert "flux2-klein is not downloaded yet" in model.toolTip()
     assert model.name == MODEL
 
     bench.window.widget.activateWindow()

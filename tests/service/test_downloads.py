@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.loopback_hub import Hub
+from tests.loopback_hub import Hub, files_of, serving
 from tests.service.core_process import CoreProcess, edit_request
 from tests.tiny_flux2 import tiny_flux2
 
@@ -28,25 +27,18 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 @pytest.fixture(scope="module")
 def klein(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a tiny FLUX.2-klein."""
-    folder = tiny_flux2(tmp_path_factory.mktemp("published") / KLEIN)
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return files_of(tiny_flux2(tmp_path_factory.mktemp("published") / KLEIN))
 
 
 @pytest.fixture
 def remote(klein: dict[str, bytes]) -> Iterator[Hub]:
-    server = Hub(dict(klein))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.stall = False
-    server.shutdown()
-    server.server_close()
+    with serving(klein) as server:
+        yield server
 
 
 @pytest.fixture
 def process(tmp_path: Path, tiny_model: Path, remote: Hub) -> Iterator[CoreProcess]:
-    environment = {"HF_ENDPOINT": remote.url, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
-    made = CoreProcess(tmp_path / "core", tiny_model, environment=environment)
+    made = CoreProcess(tmp_path / "core", tiny_model, environment=remote.environment)
     yield made
     remote.stall = False
     if made.running:
