@@ -144,6 +144,18 @@ def test_a_subset_keeps_what_belongs_to_each_sprite(shards: Path) -> None:
     assert torch.equal(part.to("cpu").pixels, part.pixels)
 
 
+def test_some_sets_are_all_of_their_sprites_and_no_others(shards: Path) -> None:
+    bank = load_bank(shards, side=16, workers=1)
+    part = bank.of_sets(["d"])
+    assert part.keys == [
+        key for key, number in zip(bank.keys, bank.sets, strict=True) if bank.set_names[number] == "d"
+    ]
+    assert 0 < len(part) < len(bank)
+    assert bank.of_sets(bank.set_names).keys == bank.keys
+    with pytest.raises(BadInput, match="There is no set 'x' among the sprites; there are c, d"):
+        bank.of_sets(["d", "x"])
+
+
 def test_what_is_held_out_depends_on_the_key_alone() -> None:
     def bank(keys: list[str]) -> SpriteBank:
         pixels = torch.zeros(len(keys), 4, 2, 2, dtype=torch.uint8)

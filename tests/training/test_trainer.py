@@ -276,6 +276,19 @@ def test_runs_of_the_same_number_of_steps_see_the_same_scenes(data: Data, tmp_pa
         assert torch.equal(lazy, baseline)
 
 
+def test_a_run_may_see_some_sets_only(data: Data, tmp_path: Path) -> None:
+    everything = Trainer(settings(data, tmp_path / "all"), say=lambda text: None)
+    names = everything.bank.set_names
+    counts = everything.bank.sets.bincount(minlength=len(names)).tolist()
+    assert len(names) > 1
+    some = Trainer(
+        settings(dataclasses.replace(data, sets=(names[0],)), tmp_path / "some"), say=lambda text: None
+    )
+    assert len(some.bank) == counts[0] < len(everything.bank)
+    assert set(some.maker.make(8, 6).sprites.tolist()) <= set(range(counts[0]))
+    assert set(some.held_out.keys) <= set(everything.held_out.keys)
+
+
 def test_another_engine_than_those_is_refused(data: Data, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('engine = "diffusers"\n')

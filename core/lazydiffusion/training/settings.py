@@ -12,6 +12,9 @@ from lazydiffusion.errors import BadInput
 from lazydiffusion.toml_file import read_toml
 from lazydiffusion.training.objective import Objective
 
+ALL_SETS = "all"
+"""In place of the sets' names."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -19,6 +22,8 @@ class Data:
 
     shards: str = "data/clipart"
     """Folder of WebDataset shards (`lazydiffusion data clipart --out data/clipart`)."""
+    sets: tuple[str, ...] = (ALL_SETS,)
+    """Names of the sprites' sets that are trained on: few of them teach a small model more of each shape."""
     sprite_side: int = 256
     """Side in px at which sprites are kept in memory."""
     captions: int = 6

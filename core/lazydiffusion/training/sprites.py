@@ -72,6 +72,15 @@ class SpriteBank:
             _levels={side: level[rows.to(level.device)] for side, level in self._levels.items()},
         )
 
+    def of_sets(self, names: Sequence[str]) -> SpriteBank:
+        """The sprites of some sets only. Raises BadInput for a set that there is not."""
+        if unknown := sorted(set(names) - set(self.set_names)):
+            raise BadInput(
+                f"There is no set {unknown[0]!r} among the sprites; there are {', '.join(sorted(self.set_names))}."
+            )
+        wanted = torch.tensor([self.set_names.index(name) for name in names], device=self.sets.device)
+        return self.subset(torch.isin(self.sets, wanted))
+
     def to(self, device: torch.device | str) -> SpriteBank:
         """The same bank with its tensors on `device`."""
         levels = {side: level.to(device) for side, level in self._levels.items()}

@@ -34,7 +34,7 @@ from lazydiffusion.training.grids import contact_sheet, fill_scenes
 from lazydiffusion.training.objective import LazyObjective
 from lazydiffusion.training.optimisers import learning_rate_share, make_optimisers, set_learning_rates
 from lazydiffusion.training.scenes import SceneMaker, Scenes
-from lazydiffusion.training.settings import Settings
+from lazydiffusion.training.settings import ALL_SETS, Settings
 from lazydiffusion.training.sprites import SpriteBank, load_bank
 
 EMA_FOLDER = "ema"
@@ -260,6 +260,8 @@ class Trainer:
         cache = Path(data.cache) if data.cache else None
         with self.accelerator.main_process_first():
             bank = load_bank(Path(data.shards), side=data.sprite_side, cache=cache)
+        if ALL_SETS not in data.sets:
+            bank = bank.of_sets(data.sets)
         held_out = bank.held_out()
         if not held_out.any() or held_out.all():
             raise BadInput(
