@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.client.stand_in import StandIn
 
+from lazydiffusion.client import core_view
 from lazydiffusion.client.core_view import CoreView
 
 pytestmark = pytest.mark.integration
@@ -95,6 +96,38 @@ KLEIN = {
 }  # fmt: skip
 
 
+def test_a_download_that_fails_before_anybody_looks_is_told(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Core:
+        """One that has failed by the time that its answer is here."""
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def download_model(self, name: str) -> None:
+            self.asked.append(name)
+
+        def info(self) -> dict[str, Any]:
+            return {"downloadable": [{**KLEIN, "state": "failed", "problem": f"Refused {len(self.asked)}."}]}
+
+    fails = Core()
+    monkeypatch.setattr(core_view, "connect", lambda **_: fails)
+    monkeypatch.setattr(core_view, "look", lambda: {"downloadable": [KLEIN]})
+    news: list[tuple[str, bool]] = []
+    view = CoreView(lambda: None, later, news=lambda *told: news.append(told))
+    view.info = {"downloadable": [KLEIN]}
+    for count in (1, 2):
+        view.look()  # asked before the answer, and answered after it
+        looked = later.waiting.pop()
+        view.answer(view.downloads[0])
+        later.run()
+        later.waiting.append(looked)
+        later.run()
+        assert news == [(f"Refused {number}.", True) for number in range(1, count + 1)]
+        assert view.downloads[0].problem == f"Refused {count}."
+
+
 HERE = [("flux2-klein is here. It can be chosen as the model now.", False)]
 
 
@@ -114,7 +147,7 @@ def test_a_download_is_started_and_stopped_by_its_answer(core: StandIn, later: L
         view.answer(download)
         later.run()
         assert asked(core) == [(request, "/v1/models/flux2-klein/download")]
-        assert ("GET", "/v1/info") in [it[:2] for it in core.seen], "it looks at once what came of it"
+        assert core.seen[-1][:2] == ("GET", "/v1/info"), "it asks at once what came of it"
     assert news == []
 
 

@@ -108,6 +108,15 @@ def test_one_that_is_being_downloaded_says_how_far_it_is(state: str, downloaded:
     ]
 
 
+def test_who_has_no_gpu_is_told_before_the_download() -> None:
+    slow = "Here the core works on the CPU, where an edit with it takes minutes."
+    [it] = downloads({"downloadable": [KLEIN], "device": {"type": "cpu"}})
+    assert it.text == f"{FACTS} {slow}"
+    [it] = downloads({"downloadable": [KLEIN], "device": {"type": "cuda"}})
+    assert it.text == FACTS
+    assert downloads({"downloadable": [KLEIN], "device": None, "state": "loading"}) == []
+
+
 def test_one_whose_download_failed_says_why_first() -> None:
     problem = "The hub refused with HTTP status 503: try again later; what is downloaded is kept."
     info = {"downloadable": [{**KLEIN, "state": "failed", "problem": problem}]}

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,10 +115,22 @@ class DrivenEditor(Driven):
 
     def kill_core(self) -> int:
         """End the core as kill -9 does; the pid that it had."""
+        return self._signal_core("SIGKILL")
+
+    @contextmanager
+    def held_core(self) -> Iterator[None]:
+        """Within it the core stands still, so that a busy editor can be looked at for as long as that takes."""
+        self._signal_core("SIGSTOP")
+        try:
+            yield
+        finally:
+            self._signal_core("SIGCONT")
+
+    def _signal_core(self, name: str) -> int:
         pid = self.core_pid()
         if pid is None:
-            raise self.failed("There is no core to kill: the runtime file names none.")
-        self.ask("import os; os.kill(pid, 9)", pid=pid)
+            raise self.failed("There is no core: the runtime file names none.")
+        self.ask("import os, signal; os.kill(pid, getattr(signal, name))", pid=pid, name=name)
         return pid
 
     def kill(self) -> None:

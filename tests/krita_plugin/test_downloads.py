@@ -19,7 +19,8 @@ KLEIN = "flux2-klein"
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 LEFT = QtCore.Qt.MouseButton.LeftButton
 FACTS = (
-    "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs an NVIDIA GPU with 8 GB or more."
+    "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs an NVIDIA GPU with 8 GB or more. "
+    "Here the core works on the CPU, where an edit with it takes minutes."
 )
 
 

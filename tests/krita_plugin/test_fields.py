@@ -105,11 +105,13 @@ def test_a_model_that_is_not_downloaded_is_shown_with_what_to_do_and_cannot_be_c
     bench.panel.watch.core.warm()
     model = bench.panel.settings.model
     bench.wait_until(lambda: model.count() == 3)
+    bench.wait_until(lambda: bench.panel.watch.core.downloads)
     row = model.findData("flux2-klein")
     assert model.itemText(row) == "flux2-klein – not downloaded, 16 GB"
     tip = model.itemData(row, QtCore.Qt.ItemDataRole.ToolTipRole)
     assert tip == (
         "<p>flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs an NVIDIA GPU with 8 GB or more. "
+        "Here the core works on the CPU, where an edit with it takes minutes. "
         "The button below the list downloads it.</p>"
     )
     assert "flux2-klein is not downloaded yet" in model.toolTip()

@@ -28,6 +28,10 @@ class CoreView:
         """
         self._changed, self._background, self._client, self._news = changed, background, client, news
         self._looking = False
+        self._answers = 0
+        """How often the artist has started or stopped a download."""
+        self._awaited: set[str] = set()
+        """Models whose download runs, or was just started: its end is news."""
         self.info: Optional[dict[str, Any]] = None
         """What the core says about itself; None where none is running."""
         self.problem = ""
@@ -64,22 +68,31 @@ class CoreView:
         """Ask once; nothing happens while an earlier question is not answered."""
         if not self._looking:
             self._looking = True
+            answers = self._answers
             self._background(
-                look, lambda info: self._told(info, ""), lambda error: self._told(None, str(error))
+                look,
+                lambda info: self._told(info, "", answers),
+                lambda error: self._told(None, str(error), answers),
             )
 
     def answer(self, download: Download) -> None:
         """Start a model's download, or stop it where it was running when the artist was asked."""
         client = self._client
 
-        def do() -> None:
+        def do() -> dict[str, Any]:
             core = connect(client=client)
             if download.running:
                 core.stop_download(download.name)
             else:
                 core.download_model(download.name)
+            return core.info()
 
-        self._background(do, lambda nothing: self.look(), lambda error: self._news(str(error), True))
+        def done(info: dict[str, Any]) -> None:
+            self._answers += 1
+            self._awaited.add(download.name)  # it may have failed by now, and no look has ever seen it run
+            self._set(info, "")
+
+        self._background(do, done, lambda error: self._news(str(error), True))
 
     def warm(self) -> None:
         """Start the core where it is not running, so that the first edit need not wait for it."""
@@ -93,25 +106,26 @@ class CoreView:
                 lambda error: self._started(None, str(error)),
             )
 
-    def _told(self, info: Optional[dict[str, Any]], problem: str) -> None:
+    def _told(self, info: Optional[dict[str, Any]], problem: str, answers: int) -> None:
         self._looking = False
-        self._set(info, problem)
+        if answers == self._answers:  # else what it tells may be older than the artist's answer
+            self._set(info, problem)
 
     def _started(self, info: Optional[dict[str, Any]], problem: str) -> None:
         self.starting = False
         self._set(info, problem)
 
     def _set(self, info: Optional[dict[str, Any]], problem: str) -> None:
-        running = [it.name for it in self.downloads if it.running]
         self.info, self.problem = info, problem
         self._changed()
         if info is not None:
-            self._tell_ends(running)
+            self._tell_ends()
 
-    def _tell_ends(self, running: list[str]) -> None:
+    def _tell_ends(self) -> None:
         left = {it.name: it for it in self.downloads}
         here = [choice.name for choice in self.choices if choice.usable]
-        for name in running:
+        awaited, self._awaited = self._awaited, {name for name, it in left.items() if it.running}
+        for name in sorted(awaited - self._awaited):
             if name in here:
                 self._news(tr("%s is here. It can be chosen as the model now.") % name, False)
             elif name in left and left[name].problem:

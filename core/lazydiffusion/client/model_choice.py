@@ -44,12 +44,17 @@ class ModelChoice:
 def model_choices(info: dict[str, Any]) -> list[ModelChoice]:
     """What there is to choose from. `info`: as `Core.info` gave it; empty where no core runs."""
     here = [_installed(model) for model in info.get("models", [])]
-    return here + [_downloadable(model) for model in info.get("downloadable", [])]
+    return here + [_downloadable(known) for known in _known(info)]
 
 
 def downloads(info: dict[str, Any]) -> list[Download]:
-    """The models that could be had. `info`: as `Core.info` gave it; empty where no core runs."""
-    return [_download(model) for model in info.get("downloadable", []) if _Known(model).by_core]
+    """The models that could be had. `info`: as `Core.info` gave it; empty where no core runs.
+
+    None as long as the core has not found its device: what an artist should know first depends on that.
+    """
+    if info.get("state") == "loading":
+        return []
+    return [_download(known) for known in _known(info) if known.by_core]
 
 
 def with_chosen(choices: list[ModelChoice], chosen: str) -> list[ModelChoice]:
@@ -79,20 +84,18 @@ def _installed(model: dict[str, Any]) -> ModelChoice:
     return ModelChoice(name, text, True, tips.get(str(model.get("state")), ""))
 
 
-def _downloadable(model: dict[str, Any]) -> ModelChoice:
-    known = _Known(model)
+def _downloadable(known: _Known) -> ModelChoice:
     if known.running:
         return ModelChoice(known.name, tr("%s – %s") % (known.name, known.progress), False, known.meanwhile)
     how = tr("The button below the list downloads it.")
     if not known.by_core:
-        how = tr("Run `%s` in a terminal.") % model.get("command")
+        how = tr("Run `%s` in a terminal.") % known.command
     tip = "%s %s" % (known.facts, how)
     row = tr("%s – not downloaded, %s") % (known.name, size(known.count))
     return ModelChoice(known.name, row, False, known.problem or tip)
 
 
-def _download(model: dict[str, Any]) -> Download:
-    known = _Known(model)
+def _download(known: _Known) -> Download:
     if known.running:
         button = tr("%s: %s") % (known.name, known.progress)
         return Download(known.name, True, button, known.meanwhile, tr("Stop the download"))
@@ -104,7 +107,9 @@ def _download(model: dict[str, Any]) -> Download:
 class _Known:
     """What the core says of a model that is not here."""
 
-    def __init__(self, model: dict[str, Any]) -> None:
+    def __init__(self, model: dict[str, Any], on_cpu: bool) -> None:
+        """`on_cpu`: whether the core has nothing better to run it on."""
+        self._on_cpu, self.command = on_cpu, str(model.get("command") or "")
         self.name, self.problem = str(model.get("name")), str(model.get("problem") or "")
         self.count = int(model.get("bytes") or 0)
         self.downloaded = min(int(model.get("downloaded") or 0), self.count)
@@ -143,4 +148,13 @@ class _Known:
             text = text % (self.name, size(self.count), size(self.downloaded), licence)
         else:
             text = tr("%s is not downloaded yet: %s, %s.") % (self.name, size(self.count), licence)
-        return text + (" " + tr("It needs %s.") % self._needs if self._needs else "")
+        if self._needs:
+            text += " " + tr("It needs %s.") % self._needs
+            if self._on_cpu:
+                text += " " + tr("Here the core works on the CPU, where an edit with it takes minutes.")
+        return text
+
+
+def _known(info: dict[str, Any]) -> list[_Known]:
+    on_cpu = (info.get("device") or {}).get("type") == "cpu"
+    return [_Known(model, on_cpu) for model in info.get("downloadable", [])]

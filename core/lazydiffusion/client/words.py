@@ -120,7 +120,7 @@ def size(count: int) -> str:
         return tr("%d GB") % round(count / 1e9)
     if count >= 10**9:
         return tr("%.1f GB") % (count / 1e9)
-    return tr("%d MB") % round(count / 1e6)
+    return tr("%d MB") % max(round(count / 1e6), min(count, 1))
 
 
 def _editor(client: str) -> str:

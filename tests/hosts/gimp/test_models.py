@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from PIL import Image
 from tests.hosts.chroots import Host
 from tests.hosts.gimp.conftest import StartGimp
 from tests.hosts.gimp.painter import Painter, picture, with_plugin
+from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.installing import MODEL
+from tests.loopback_hub import Hub, files_of, serving
+from tests.tiny_flux2 import tiny_flux2
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -26,6 +30,58 @@ _, x, y = item.get_window().get_origin()
 return [x + size.x + size.width // 2, y + size.y + size.height // 2, item.get_sensitive()]
 """
 OPEN_LIST = "find('lazyModel').get_property('popup-shown')"
+NOTICE = "find('lazyNotice').get_text() if find('lazyNoticePart').get_visible() else ''"
+
+KLEIN = "flux2-klein"
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+BUTTON = f"lazyDownload-{KLEIN}"
+SAYS = f"find('{BUTTON}').get_label()"
+FACTS = (
+    "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs an NVIDIA GPU with 8 GB or more. "
+    "Here the core works on the CPU, where an edit with it takes minutes."
+)
+
+
+@pytest.fixture(scope="module")
+def klein(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a tiny FLUX.2-klein."""
+    return files_of(tiny_flux2(tmp_path_factory.mktemp("published") / KLEIN))
+
+
+@pytest.fixture
+def remote(klein: dict[str, bytes]) -> Iterator[Hub]:
+    with serving(klein) as server:
+        yield server
+
+
+@pytest.fixture
+def painter(start_gimp: StartGimp, tiny_model: Path, remote: Hub) -> Painter:
+    """In a GIMP whose core downloads from that hub, with a small picture and a selection."""
+    made = Painter(start_gimp(install=with_plugin(tiny_model), environment=remote.environment))
+    made.create(picture(), show=True)
+    made.select(60, 40, 50, 30)
+    return made
+
+
+def open_settings(painter: Painter) -> Plugin:
+    """The dialog, with the button of the model that could be had: it comes when the core knows its device."""
+    plugin = painter.open_dialog()
+    plugin.key("alt+t")
+    plugin.wait_until_shown(BUTTON)
+    return plugin
+
+
+def question(plugin: Plugin) -> list[str]:
+    """What a click on that button asks, and what the answer's button says."""
+    plugin.click(BUTTON)
+    plugin.wait_until_shown("lazyNoticeAnswer", 10)
+    return [plugin.ask(NOTICE), plugin.ask("find('lazyNoticeAnswer').get_label()")]
+
+
+def row_of_klein(plugin: Plugin) -> list[object]:
+    """Its text, and whether it can be chosen."""
+    [found] = [row[1:] for row in plugin.ask(MODELS) if row[0] == KLEIN]
+    return list(found)
 
 
 def test_a_model_that_is_not_downloaded_is_seen_and_cannot_be_chosen(
@@ -45,12 +101,10 @@ def test_a_model_that_is_not_downloaded_is_seen_and_cannot_be_chosen(
         [MODEL, MODEL, True],
         ["flux2-klein", "flux2-klein – not downloaded, 16 GB", False],
     ]
-    assert (
-        "flux2-klein: Run `lazydiffusion models pull flux2-klein` in a terminal: 16 GB, licence Apache-2.0. "
-        "Then it can be chosen here."
-    ) in plugin.ask("find('lazyModel').get_tooltip_text()")
     plugin.key("alt+t")  # the settings
-    plugin.wait_until_shown("lazyModel")
+    plugin.wait_until_shown(BUTTON)
+    tip = plugin.ask("find('lazyModel').get_tooltip_text()")
+    assert f"flux2-klein: {FACTS} The button below the list downloads it." in tip
     assert plugin.ask(CHOSEN) == MODEL
 
     plugin.click("lazyModel")
@@ -88,6 +142,76 @@ def test_a_model_that_is_not_downloaded_is_seen_and_cannot_be_chosen(
         "`lazydiffusion models pull flux2-klein` in a terminal; or choose another: clipart, tiny."
     )
     assert plugin.ask(CHOSEN) == "flux2-klein"
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    painter.delete()
+
+
+def test_a_model_is_downloaded_can_be_stopped_goes_on_and_paints(
+    painter: Painter,
+    remote: Hub,
+    gimp_host: Host,
+    tmp_path: Path,
+    keep_picture: Callable[[Image.Image, str], None],
+) -> None:
+    remote.stall, remote.cut = True, {WEIGHTS: [1000]}
+    plugin = open_settings(painter)
+    assert plugin.ask(SAYS) == "Get flux2-klein…"
+    assert question(plugin) == [FACTS, "Download it"]
+    time.sleep(0.5)
+    with Image.open(painter.gimp.screenshot(tmp_path / "question.png")) as screen:
+        keep_picture(screen.convert("RGB"), f"gimp{gimp_host.recipe.version}-download")
+
+    plugin.click("lazyNoticeAnswer")
+    plugin.wait_for(f"{SAYS}.startswith('flux2-klein: downloading, ')")
+    assert plugin.ask(NOTICE) == ""
+    text, usable = row_of_klein(plugin)
+    assert str(text).startswith("flux2-klein – downloading, ")
+    assert not usable
+    asked, answer = question(plugin)
+    assert asked.startswith("flux2-klein is being downloaded (")
+    assert asked.endswith("When all of it is here, it can be chosen as the model. Edits go on meanwhile.")
+    assert answer == "Stop the download"
+    plugin.click("lazyNoticeAnswer")
+    plugin.wait_for(f"{SAYS} == 'Get flux2-klein…'")
+    assert row_of_klein(plugin) == ["flux2-klein – not downloaded, 16 GB", False]
+
+    asked, answer = question(plugin)
+    assert "16 GB, of which" in asked
+    assert "are here already, licence Apache-2.0." in asked
+    assert answer == "Go on with the download"
+    plugin.click("lazyNoticeAnswer")
+    plugin.wait_for(f"{SAYS}.startswith('flux2-klein: downloading, ')")
+    remote.stall = False
+    plugin.wait_for(f"({NOTICE}) == 'flux2-klein is here. It can be chosen as the model now.'")
+    assert not plugin.ask("find('lazyNoticeAnswer').get_visible()")
+    assert not plugin.exists(BUTTON)
+    assert not plugin.exists("lazyDownloads")
+    assert row_of_klein(plugin) == [KLEIN, True]
+    assert plugin.ask(CHOSEN) == MODEL
+    assert (painter.gimp.home / ".local/share/lazydiffusion/models" / KLEIN / "model_index.json").is_file()
+
+    plugin.ask("find('lazyModel').set_active_id(model)\nfind('lazySteps').set_value(1)", model=KLEIN)
+    plugin.click("lazyGenerate")
+    plugin.wait_for("len(find('lazyResults').get_model()) == 1", 120)
+    [edit] = (painter.gimp.folder / "core/history").glob("*/edit.json")
+    assert json.loads(edit.read_text())["settings"]["model"] == KLEIN
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    painter.delete()
+
+
+def test_why_a_download_failed_is_told_each_time(painter: Painter, remote: Hub) -> None:
+    remote.error = (503, "")
+    problem = "The hub refused with HTTP status 503: try again later; what is downloaded is kept."
+    plugin = open_settings(painter)
+    for asked in (FACTS, f"{problem} {FACTS}"):
+        assert question(plugin) == [asked, "Download it"]
+        plugin.click("lazyNoticeAnswer")
+        plugin.wait_for(f"({NOTICE}) == problem", 30, problem=problem)
+        assert not plugin.ask("find('lazyNoticeAnswer').get_visible()")
+        assert plugin.ask(SAYS) == "Get flux2-klein…"
+        assert f"flux2-klein: {problem}" in plugin.ask("find('lazyModel').get_tooltip_text()")
     plugin.key("Escape")
     plugin.wait_until_ended()
     painter.delete()

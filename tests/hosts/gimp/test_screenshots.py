@@ -125,11 +125,12 @@ def test_screenshots(
     plugin.key("alt+t")
     plugin.wait_for("not find('lazyVariations').get_mapped()")
     plugin.ask("find('lazyFill').resize(1, 1)")
-    set_numbers(plugin, steps=150)  # so that it is busy for long enough to be looked at
+    set_numbers(plugin, steps=40)  # so that it is busy when it is held
     plugin.click("lazyGenerate")
     plugin.wait_for(f"{RESULTS} == 1 and find('lazyProgress').get_fraction() > 0.4", 180)
-    look(plugin, "busy")
-    assert not plugin.ask(READY), "the edit ended before it was looked at"
+    with gimp.held_core():
+        look(plugin, "busy")
+        assert not plugin.ask(READY), "the edit ended before it was looked at"
     plugin.wait_for(f"{RESULTS} == 3 and {READY}", 180)
     plugin.key("alt+a")
     time.sleep(1)
