@@ -21,7 +21,21 @@ from lazydiffusion.window import WINDOW_TOKENS, Box, Size
 from .arguments import sketch_of, store_values, values_of
 from .background import in_background, in_main
 from .form import FieldForm
-from .gtk import SPACE, Gdk, GLib, Gtk, button, column, dialog, row, see_through, tr, wrapping
+from .gtk import (
+    SPACE,
+    Gdk,
+    GLib,
+    Gtk,
+    Scrolling,
+    button,
+    column,
+    dialog,
+    room_for,
+    row,
+    see_through,
+    tr,
+    wrapping,
+)
 from .history_dialog import HistoryDialog
 from .image import Picture
 from .questions import may_convert
@@ -32,6 +46,10 @@ HISTORY = 1
 """Response of the button that opens the history."""
 LOOK_EVERY = 2000
 """Milliseconds between two looks at the core."""
+BESIDE_FORM = 330
+"""Px of the dialog's height that are not the fields': buttons, progress, state, a notice of some lines, its answer."""
+LEAST_FORM = 160
+"""Px of the fields that are in sight on the smallest screen."""
 PATIENCE = 6.0
 """Seconds that a closed dialog waits until the core has heard that its edit is cancelled."""
 DOUBLE_CLICK = 0.5
@@ -117,7 +135,8 @@ class FillDialog:
         told = column(self.notice, self.notice_button)
         see_through(told, self.notice)
         self.notice_part.get_content_area().pack_start(told, True, True, 0)
-        left = column(self.form.widget, self.go, self.bar, self.status, self.notice_part)
+        self._form_part = Scrolling(self.form.widget, "lazyForm")
+        left = column(self._form_part.widget, self.go, self.bar, self.status, self.notice_part)
         left.set_size_request(300, -1)
         self.view = Gtk.Image()
         self.view.set_name("lazyView")
@@ -132,6 +151,11 @@ class FillDialog:
         left.set_hexpand(True)
         content.pack_start(body, True, True, 0)
         self.window.connect("key-press-event", self._pressed)
+        self.window.connect("realize", lambda window: self.fit(room_for(window)))
+
+    def fit(self, height: int) -> None:
+        """Let the fields scroll where the dialog would be higher than that, px, with a notice of some lines below."""
+        self._form_part.limit(max(LEAST_FORM, height - BESIDE_FORM))
 
     def _hide_empty(self) -> None:
         self.notice_part.set_visible(bool(self.notice.get_text()))

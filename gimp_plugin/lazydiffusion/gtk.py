@@ -16,6 +16,8 @@ ROLE = "lazydiffusion"
 """What GIMP and the window manager know the dialogs by."""
 SPACE = 6
 """Px between widgets."""
+TITLE_BAR = 40
+"""Px that a window manager may add to a window's height."""
 
 
 def dialog(title: str, name: str) -> GimpUi.Dialog:
@@ -66,6 +68,38 @@ def _packed(box: Gtk.Box, widgets: tuple[Gtk.Widget, ...]) -> Gtk.Box:
     return box
 
 
+class Scrolling:
+    """Scrolls what is in it where that is higher than it may be; else it is as high, and its window grows with it."""
+
+    def __init__(self, child: Gtk.Widget, name: str) -> None:
+        self._child, self._most = child, -1
+        self.widget = Gtk.ScrolledWindow(hscrollbar_policy=Gtk.PolicyType.NEVER)
+        self.widget.set_name(name)
+        self.widget.add(child)
+        self.widget.get_child().set_shadow_type(Gtk.ShadowType.NONE)
+        child.set_focus_vadjustment(self.widget.get_vadjustment())  # what has the keyboard is always in sight
+        child.connect("size-allocate", lambda *_: GLib.idle_add(self._fit))
+
+    def limit(self, height: int) -> None:
+        """The height that it may have, px."""
+        self._most = height
+        self._fit()
+
+    def _fit(self) -> None:
+        # As its least height: a window grows for nothing else.
+        height = self._child.get_preferred_height().natural_height
+        least = min(height, self._most) if self._most >= 0 else height
+        if self.widget.get_min_content_height() != least:
+            self.widget.set_min_content_height(least)
+
+
+def room_for(window: Gtk.Window) -> int:
+    """The height that its screen has for it, px: without panels and its own title bar."""
+    display, place = window.get_display(), window.get_window()
+    monitor = display.get_monitor_at_window(place) if place is not None else display.get_monitor(0)
+    return int(monitor.get_workarea().height) - TITLE_BAR
+
+
 def wrapping(name: str) -> Gtk.Label:
     """A label of as many lines as its text needs."""
     label = Gtk.Label(xalign=0, wrap=True, max_width_chars=36)
@@ -86,10 +120,12 @@ __all__ = [
     "Gdk",
     "GimpUi",
     "Gtk",
+    "Scrolling",
     "button",
     "column",
     "dialog",
     "fold",
+    "room_for",
     "row",
     "see_through",
     "tr",

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from tests.hosts.chroots import REPOSITORY, Host
 from tests.hosts.gimp.conftest import StartGimp
-from tests.hosts.gimp.painter import Painter, with_plugin
+from tests.hosts.gimp.painter import Painter, picture, with_plugin
 from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.gimp.real_gimp import RealGimp
 from tests.hosts.gimp.test_dialog import READY, RESULTS, set_numbers
@@ -57,6 +57,25 @@ screen = window.get_screen()
 if size.width > 800 or size.height > 760:
     bad.append(["the dialog is large:", size.width, size.height])
 return bad
+"""
+SMALL = 660
+"""What a screen of 768 px has for a dialog, px."""
+HEIGHT = "return find('lazyFill').get_allocation().height"
+FIT = """
+import gc
+from lazydiffusion.dialog import FillDialog
+[dialog] = [it for it in gc.get_objects() if isinstance(it, FillDialog)]
+dialog.fit(height)
+dialog.window.resize(1, 1)
+"""
+BOTTOM = """
+widget = find(name)
+return widget.translate_coordinates(widget.get_toplevel(), 0, 0)[1] + widget.get_allocation().height
+"""
+IN_SIGHT = """
+widget = find(name)
+top = widget.translate_coordinates(find("lazyForm"), 0, 0)[1]
+return top, top + widget.get_allocation().height
 """
 PLACE = """
 window = find(name).get_window()
@@ -185,3 +204,36 @@ def assert_filled(painter: Painter, gimp: RealGimp) -> None:
     fill = painter.file(newest / "fill-0.png")
     box = [0, 0, *layer["box"][2:]]
     assert np.array_equal(painter.pixels(layer["id"], box), fill)
+
+
+def test_on_a_small_screen_the_fields_scroll_and_all_buttons_are_in_sight(
+    start_gimp: StartGimp,
+    tiny_model: Path,
+    tmp_path: Path,
+    gimp_host: Host,
+    keep_picture: Callable[[Image.Image, str], None],
+) -> None:
+    """The dialog is told of the height of a laptop's screen; GIMP's own window stays as it is."""
+    gimp = start_gimp(install=with_plugin(tiny_model))
+    painter = Painter(gimp)
+    painter.create(picture(), show=True)
+    plugin = painter.open_dialog()
+    plugin.key("alt+n", "alt+t")
+    plugin.wait_until_shown("lazyNegative")
+    plugin.click("lazyGenerate")  # nothing is selected
+    plugin.wait_until_shown("lazyNoticeAnswer")
+    assert plugin.ask(HEIGHT) > SMALL
+    plugin.ask(FIT, height=SMALL)
+    plugin.wait_for(f"({HEIGHT.removeprefix('return ')}) <= {SMALL}", 10)
+    for name in ("lazyGenerate", "lazyNoticeAnswer", "lazyClose", "lazyApply"):
+        assert plugin.ask(BOTTOM, name=name) <= SMALL, name
+    time.sleep(0.5)
+    with Image.open(gimp.screenshot(tmp_path / "small.png")) as screen:
+        keep_picture(screen.convert("RGB"), f"gimp{gimp_host.recipe.version}-small")
+    plugin.ask("find('lazyModel').grab_focus()")
+    plugin.settle()
+    top, bottom = plugin.ask(IN_SIGHT, name="lazyModel")
+    assert 0 <= top < bottom <= plugin.ask("return find('lazyForm').get_allocation().height"), "scrolled to"
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    painter.delete()
