@@ -1,7 +1,7 @@
 """What a step on a GPU would wait for, found without one: tensors on the "meta" device stand for those on the GPU.
 
-They have shapes and no values. Whatever asks for a value (`.item()`, a boolean index, `nonzero`) fails on them, and what
-what is copied between host and device is seen. Either would keep the host waiting, and cannot be captured in a CUDA graph.
+They have shapes and no values. Whatever asks for a value (`.item()`, a boolean index, `nonzero`) fails on them, and
+what is copied between host and device is seen. Either would keep the host waiting, and cannot be captured in a graph.
 """
 
 from __future__ import annotations
