@@ -89,7 +89,7 @@ class FillDialog:
         self._make()
         self._given = values_of(config)
         self.form.show_values(self._given)
-        self.form.choose_sketch(sketch_of(config))
+        self.form.choose_sketch(sketch_of(config) or self.picture.sketch)
         if settings is not None:
             self._use(settings)
         self._show_edit()
@@ -189,6 +189,7 @@ class FillDialog:
         view = View(read)
         self._view, self._settings, self._canvas_size = view, settings, read.request.canvas_size
         self._store(values)
+        self.picture.sketch = self.form.sketch_layer
         self._first, self._cancelling = True, False
         self._notices.clear()
         self.results.choose(None)

@@ -25,6 +25,8 @@ SAMPLES = 4
 """Rows of the canvas, evenly spread, of which a row of the overview is made."""
 HUGE = 4
 """How many times the px of the region a canvas must have until a copy of the region alone is faster."""
+SKETCH = "lazydiffusion-sketch"
+"""The name of what an image keeps of the last edit."""
 OPAQUE = bytes([0]) + bytes([255]) * 255
 
 
@@ -138,6 +140,20 @@ class Picture:
             return None
         _, x, y = drawable.get_offsets()
         return _read(drawable, box.moved(-x, -y), PIXELS)
+
+    @property
+    def sketch(self) -> Optional[int]:
+        """The id of the layer that was the last edit's sketch; GIMP keeps it for as long as the image is open."""
+        note = self._image.get_parasite(SKETCH) if self.is_open else None
+        return int(bytes(note.get_data()).decode()) if note is not None else None
+
+    @sketch.setter
+    def sketch(self, id: Optional[int]) -> None:
+        if id is not None:
+            # Without flags: neither saved with the image nor an undo step.
+            self._image.attach_parasite(Gimp.Parasite.new(SKETCH, 0, str(id).encode()))
+        elif self._image.get_parasite(SKETCH) is not None:
+            self._image.detach_parasite(SKETCH)
 
     def check_ready(self) -> None:
         """Raises ImageError where no layer can be made: said before the work, not after."""

@@ -101,7 +101,10 @@ def run_fill(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any,
         from .dialog import FillDialog
 
         return _answered(procedure, lambda: FillDialog(Picture(image), config).run())
-    return _answered(procedure, lambda: _fill(Picture(image), values_of(config), config, sketch_of(config)))
+    picture, sketch = Picture(image), sketch_of(config)
+    if mode == Gimp.RunMode.WITH_LAST_VALS:
+        sketch = sketch or picture.sketch  # GIMP keeps no drawables among a procedure's last values
+    return _answered(procedure, lambda: _fill(picture, values_of(config), config, sketch))
 
 
 def run_remove(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any, data: Any) -> Any:

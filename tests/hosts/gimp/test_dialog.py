@@ -33,6 +33,11 @@ _, area = icons.get_cell_rect(Gtk.TreePath.new_from_indices([number]), None)
 size = icons.get_allocation()
 return (area.x + area.width / 2) / size.width, (area.y + area.height / 2) / size.height
 """
+CHOOSE_SKETCH = """
+box = find("lazySketch")
+names = [row[0] for row in box.get_model()]
+box.set_active(names.index(layer))
+"""
 # Of everything in a window that Alt with a letter goes to.
 MNEMONICS = """
 found = []
@@ -183,6 +188,51 @@ def test_the_fields_are_there_again_and_fill_again_uses_them(painter: Painter, p
     assert again.ask("[find('lazyGrow').get_value(), find('lazyFeather').get_value()]") == [3, 2]
     again.key("Escape")
     again.wait_until_ended()
+
+
+def test_fill_again_and_the_next_dialog_have_the_sketch_of_the_last_edit(painter: Painter) -> None:
+    painter.create(picture(), show=True)
+    painter.ask(
+        "image.insert_layer(layer_of(image, 'Sketch', 60, 40, bytes([250, 20, 20, 255]) * 2400, 55, 35), None, 0)\n"
+        "image.get_layer_by_name('Sketch').set_visible(False)"
+    )
+    painter.select(*BOX)
+    painter.ask("image.clean_all()")
+    plugin = painter.open_dialog()
+    plugin.ask("find('lazySeed').set_text('7'); find('lazySeedLock').set_active(True)")
+    sketched, plain = fill_with_sketch(painter, plugin, "Sketch"), fill_with_sketch(painter, plugin, "None")
+    assert sketched != plain
+    assert fill_with_sketch(painter, plugin, "Sketch") == sketched
+    assert not painter.ask("return image.is_dirty()"), "which sketch it was is no change of the image"
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    painter.gimp.run_action("Fill the selection as the last time")
+    until_layers(painter, 3, 90)
+    assert newest_fill(painter) == sketched
+    again = painter.open_dialog()
+    assert again.ask("find('lazySketch').get_active_text()") == "Sketch"
+    again.ask("find('lazySketch').set_active(0)")
+    assert fill_with_sketch(painter, again, "None") == plain
+    again.key("Escape")
+    again.wait_until_ended()
+    painter.ask("image.remove_layer(image.get_layer_by_name('Sketch'))")
+    last = painter.open_dialog()
+    assert last.ask("find('lazySketch').get_active_text()") == "None"
+    last.key("Escape")
+    last.wait_until_ended()
+
+
+def fill_with_sketch(painter: Painter, plugin: Plugin, layer: str) -> bytes:
+    """Choose a layer, generate, and give the fill's pixels."""
+    plugin.ask(CHOOSE_SKETCH, layer=layer)
+    before = plugin.ask(RESULTS)
+    plugin.key("ctrl+Return")
+    plugin.wait_for(f"{RESULTS} == {before} + 1 and {READY}", 90)
+    return newest_fill(painter)
+
+
+def newest_fill(painter: Painter) -> bytes:
+    return painter.last_fills()[0].tobytes()
 
 
 def test_remove_from_the_menu_needs_no_dialog(painter: Painter) -> None:
