@@ -1,5 +1,6 @@
 """The `lazydiffusion` program: options are declared here, the work is in `commands`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,9 @@ class _Program(typer.core.TyperGroup):
     """Every expected error becomes one line on stderr and exit code 2, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        # Before a command loads torch. Its threads would otherwise wait for each other spinning: beside any program
+        # that uses the processor too, such as a painting one, an edit then takes ten times as long (docs/bench).
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             return super().invoke(ctx)
         except LazyDiffusionError as error:

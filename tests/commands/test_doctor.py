@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +91,14 @@ def test_models_lists_the_embedded_one_as_ready() -> None:
     assert rows["clipart"]["state"] == "ready"
     assert rows["clipart"]["embedded"]
     assert rows["clipart"]["bytes"] > 1e6
+
+
+@pytest.mark.parametrize(("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_the_threads_of_each_command_do_not_spin_unless_told_to(given: dict[str, str], policy: str) -> None:
+    """As libgomp says it, which torch's builds for Linux have."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lazydiffusion", "doctor"],
+        env={**environment, "OMP_DISPLAY_ENV": "true", **given}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
