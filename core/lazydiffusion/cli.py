@@ -19,9 +19,7 @@ class _Program(typer.core.TyperGroup):
     """Every expected error becomes one line on stderr and exit code 2, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        # Before a command loads torch. Its threads would otherwise wait for each other spinning: beside any program
-        # that uses the processor too, such as a painting one, an edit then takes ten times as long (docs/bench).
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        _spin_little()
         try:
             return super().invoke(ctx)
         except LazyDiffusionError as error:
@@ -55,6 +53,17 @@ Weights = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps; the model's own number by default.")]
 Guidance = Annotated[float | None, typer.Option(help="How closely to follow the prompt; 1 is off.")]
+
+
+def _spin_little() -> None:
+    """Have torch's threads wait for each other as on a computer that others use too; to be called before torch is loaded.
+
+    They spin for milliseconds, and beside any busy program, such as a painting one, an edit then takes several times as
+    long: docs/bench/README.md has the figures. 1000 turns are what libgomp itself chooses where it sees more threads
+    than cores; it cannot see other programs'.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _show_version(shown: bool) -> None:

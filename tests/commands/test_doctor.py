@@ -93,12 +93,17 @@ def test_models_lists_the_embedded_one_as_ready() -> None:
     assert rows["clipart"]["bytes"] > 1e6
 
 
-@pytest.mark.parametrize(("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
-def test_the_threads_of_each_command_do_not_spin_unless_told_to(given: dict[str, str], policy: str) -> None:
-    """As libgomp says it, which torch's builds for Linux have."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ids=["by itself", "a number given", "a policy given"],
+)
+def test_the_threads_of_each_command_spin_little(given: dict[str, str], spins: str) -> None:
+    """As libgomp tells it, which torch's builds for Linux have."""
+    own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     done = subprocess.run(
         [sys.executable, "-m", "lazydiffusion", "doctor"],
-        env={**environment, "OMP_DISPLAY_ENV": "true", **given}, capture_output=True, text=True, timeout=120,
+        env={**environment, "OMP_DISPLAY_ENV": "verbose", **given}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
