@@ -56,9 +56,9 @@ Guidance = Annotated[float | None, typer.Option(help="How closely to follow the 
 
 
 def _spin_little() -> None:
-    """Have torch's threads wait for each other as on a computer that others use too; to be called before torch is loaded.
+    """Have torch's threads wait for each other as on a computer that others use too. Before torch is loaded.
 
-    They spin for milliseconds, and beside any busy program, such as a painting one, an edit then takes several times as
+    Else they spin for milliseconds, and beside any busy program, such as a painting one, an edit takes several times as
     long: docs/bench/README.md has the figures. 1000 turns are what libgomp itself chooses where it sees more threads
     than cores; it cannot see other programs'.
     """
