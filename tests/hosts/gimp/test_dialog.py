@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.hosts.gimp.conftest import StartGimp
+from tests.hosts.gimp.dialog import (
+    NOTICE,
+    PROMPT,
+    READY,
+    RESULTS,
+    STATUS,
+    core_state,
+    fill_with_sketch,
+    fresh,
+    newest_edit,
+    newest_fill,
+    set_numbers,
+    until_layers,
+)
 from tests.hosts.gimp.painter import Painter, picture, with_plugin
 from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.gimp.real_gimp import RealGimp
@@ -21,22 +33,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 BOX = [60, 40, 50, 30]
 HERE = [0, 0, 50, 30]
 
-RESULTS = "len(find('lazyResults').get_model())"
-READY = "find('lazyGenerate').get_label() == '_Generate'"
-NOTICE = "find('lazyNotice').get_text() if find('lazyNoticePart').get_visible() else ''"
-STATUS = "find('lazyStatus').get_text()"
-PROMPT = "b = find('lazyPrompt').get_buffer()\nreturn b.get_text(b.get_start_iter(), b.get_end_iter(), True)"
 # Where a thumbnail lies, as fractions of the list.
 THUMBNAIL = """
 icons = find('lazyResults')
 _, area = icons.get_cell_rect(Gtk.TreePath.new_from_indices([number]), None)
 size = icons.get_allocation()
 return (area.x + area.width / 2) / size.width, (area.y + area.height / 2) / size.height
-"""
-CHOOSE_SKETCH = """
-box = find("lazySketch")
-names = [row[0] for row in box.get_model()]
-box.set_active(names.index(layer))
 """
 # Of everything in a window that Alt with a letter goes to.
 MNEMONICS = """
@@ -56,13 +58,6 @@ for widget in sorted(dialogs, key=lambda widget: widget.get_transient_for() is N
     widget.response(Gtk.ResponseType.CLOSE)
 """
 CRASHED = "GIMP Message"
-CORE = """
-import sys
-if folder not in sys.path:
-    sys.path.insert(0, folder)
-from lazydiffusion.client import connect
-return connect(start=False).info()["state"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -90,42 +85,6 @@ def plugin(painter: Painter) -> Plugin:
     painter.create(picture(), show=True)
     painter.select(*BOX)
     return fresh(painter.open_dialog())
-
-
-def fresh(plugin: Plugin) -> Plugin:
-    """GIMP remembers the last values: not those of another test."""
-    plugin.ask(
-        "find('lazyModeFill').set_active(True)\nfind('lazyPrompt').get_buffer().set_text('')\n"
-        "for name, value in (('Variations', 1), ('Steps', 0), ('Guidance', 0), ('Grow', 0), ('Feather', 0)):\n"
-        "    find('lazy' + name).set_value(value)\n"
-        "find('lazySeedLock').set_active(False)"
-    )
-    return plugin
-
-
-def set_numbers(plugin: Plugin, **values: float) -> None:
-    for name, value in values.items():
-        plugin.ask("find(name).set_value(value)", name=f"lazy{name.capitalize()}", value=value)
-
-
-def core_state(painter: Painter) -> str:
-    folder = str(painter.gimp.home / "gimp/plug-ins/lazydiffusion")
-    return str(painter.gimp.ask(CORE, folder=folder))
-
-
-def until_layers(painter: Painter, count: int, timeout: float = 60) -> list[Any]:
-    deadline = time.monotonic() + timeout
-    while len(layers := painter.layers) != count:
-        assert time.monotonic() < deadline, layers
-        time.sleep(0.1)
-    return layers
-
-
-def newest_edit(painter: Painter) -> dict[str, Any]:
-    history = painter.gimp.folder / "core/history"
-    folder = max(history.iterdir(), key=lambda path: int(path.name.partition("-")[0]))
-    found: dict[str, Any] = json.loads((folder / "edit.json").read_text())
-    return found
 
 
 def test_from_the_prompt_to_the_saved_file_by_keys(painter: Painter, plugin: Plugin) -> None:
@@ -220,19 +179,6 @@ def test_fill_again_and_the_next_dialog_have_the_sketch_of_the_last_edit(painter
     assert last.ask("find('lazySketch').get_active_text()") == "None"
     last.key("Escape")
     last.wait_until_ended()
-
-
-def fill_with_sketch(painter: Painter, plugin: Plugin, layer: str) -> bytes:
-    """Choose a layer, generate, and give the fill's pixels."""
-    plugin.ask(CHOOSE_SKETCH, layer=layer)
-    before = plugin.ask(RESULTS)
-    plugin.key("ctrl+Return")
-    plugin.wait_for(f"{RESULTS} == {before} + 1 and {READY}", 90)
-    return newest_fill(painter)
-
-
-def newest_fill(painter: Painter) -> bytes:
-    return painter.last_fills()[0].tobytes()
 
 
 def test_remove_from_the_menu_needs_no_dialog(painter: Painter) -> None:

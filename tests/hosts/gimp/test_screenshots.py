@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 from tests.hosts.chroots import REPOSITORY, Host
 from tests.hosts.gimp.conftest import StartGimp
+from tests.hosts.gimp.dialog import READY, RESULTS, set_numbers
 from tests.hosts.gimp.painter import Painter, picture, with_plugin
 from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.gimp.real_gimp import RealGimp
-from tests.hosts.gimp.test_dialog import READY, RESULTS, set_numbers
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
