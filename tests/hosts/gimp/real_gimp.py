@@ -44,7 +44,7 @@ HARMLESS = (
     r"gimp_flush\(\): error: Broken pipe",  # GIMP ends before its plug-ins
     r"\(lazydiffusion\.py:\d+\): \S+-WARNING \*\*: \S+ cannot open display",  # asked what it offers without a screen
     r"\(gimp:\d+\): GLib-GObject-CRITICAL \*\*: \S+ g_object_unref: assertion 'G_IS_OBJECT",  # 3.0.4, at its end
-    # GTK 3, now and then, in any window: drawn a frame too early after a change of its size, and drawn right in the next.
+    # GTK 3, now and then, in any window: drawn a frame too early after a change of its size, and right in the next.
     r"Gtk-CRITICAL \*\*: \S+ gtk_widget_draw: assertion '!widget->priv->alloc_needed' failed",
     # 3.2.6, which does not know the pointer of an Xvfb when it starts.
     r"^gimp: Gimp-Widgets-CRITICAL: gimp_device_info_\w+: assertion 'GIMP_IS_DEVICE_INFO ",
