@@ -103,6 +103,7 @@ def test_from_the_prompt_to_the_saved_file_by_keys(painter: Painter, plugin: Plu
     plugin.wait_for(f"{RESULTS} == 2 and {READY}", 120)
     assert painter.layers == ["Background"], "nothing is touched before Apply"
 
+    plugin.settle()  # the list lays out a new thumbnail when nothing else is to be done
     plugin.click_at("lazyResults", *plugin.ask(THUMBNAIL, number=1))
     plugin.wait_for("[it.get_indices()[0] for it in find('lazyResults').get_selected_items()] == [1]")
     seed = int(plugin.ask("find('lazySeed').get_text()"))
