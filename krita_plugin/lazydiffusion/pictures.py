@@ -29,6 +29,8 @@ class Mipmap:
     def __init__(self, full: QtGui.QImage) -> None:
         self.full = full
         """The picture itself."""
+        self._memory = b""
+        """What it lies in, where that is not its own: Qt does not keep it."""
         self._halves: list[QtGui.QImage] = []
         picture = full
         while picture.width() * picture.height() > SMALL:
@@ -37,9 +39,11 @@ class Mipmap:
 
     @classmethod
     def of_fill(cls, fill: FillPixels) -> Mipmap:
-        """Of a fill's pixels, sRGB with straight alpha. It shares the fill's memory: keep the fill as long."""
+        """Of a fill's pixels, sRGB with straight alpha; they are not copied."""
         box = fill.box
-        return cls(QtGui.QImage(fill.rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888))
+        made = cls(QtGui.QImage(fill.rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888))
+        made._memory = fill.rgba
+        return made
 
     @property
     def nbytes(self) -> int:

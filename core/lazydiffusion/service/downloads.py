@@ -47,7 +47,7 @@ class Downloads:
         model = KNOWN[name]
         with self._lock:
             known = self._downloads.get(name)
-            if known is not None and known.is_running and not known.stopped.is_set():
+            if known is not None and known.is_running:
                 return
             download = self._downloads[name] = Download(model, model.bytes)
             # A daemon: the core does not wait for it when it ends.
