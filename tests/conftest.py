@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from tests.loopback_hub import Hub, files_of, serving
 
 # Before any test imports a hub client: a test that needs a download shall fail, not wait.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -69,3 +70,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.checkpoint_files import tiny_checkpoint  # imports torch, which takes seconds
 
     return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def klein_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the hub has of a FLUX.2-klein, here a tiny one, by path."""
+    from tests.tiny_flux2 import tiny_flux2  # imports torch, which takes seconds
+
+    return files_of(tiny_flux2(tmp_path_factory.mktemp("published") / "flux2-klein"))
+
+
+@pytest.fixture
+def klein_hub(klein_files: dict[str, bytes]) -> Iterator[Hub]:
+    """A hub on loopback that has it; its `environment` is for the process that is to ask it."""
+    with serving(klein_files) as hub:
+        yield hub

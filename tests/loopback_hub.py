@@ -16,7 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 from lazydiffusion.known_models import KNOWN
 
-REPO = KNOWN["flux2-klein"].repo
+KLEIN = "flux2-klein"
+REPO = KNOWN[KLEIN].repo
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+"""The largest of its files."""
 
 
 class Hub(ThreadingHTTPServer):

@@ -18,8 +18,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from tests.loopback_hub import REPO, Hub, files_of, serving
-from tests.tiny_flux2 import tiny_flux2
+from tests.loopback_hub import REPO, WEIGHTS, Hub
 from typer.testing import CliRunner, Result
 
 from lazydiffusion import checkpoints, hub
@@ -29,29 +28,21 @@ from lazydiffusion.known_models import KNOWN
 
 pytestmark = pytest.mark.integration
 
-WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 CHUNK = hub.CHUNK  # of a process of its own; in this one it is smaller, as the files are
 
 
-@pytest.fixture(scope="module")
-def klein(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a tiny FLUX.2-klein."""
-    return files_of(tiny_flux2(tmp_path_factory.mktemp("published") / "klein"))
-
-
 @pytest.fixture
-def remote(klein: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def remote(klein_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The hub that this process asks."""
-    with serving(klein) as server:
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(hub, "PAUSE", 0.0)
-        monkeypatch.setattr(hub, "CHUNK", 1000)
-        yield server
-        huggingface_hub.close_session()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "ENDPOINT", klein_hub.url)
+    template = klein_hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "PAUSE", 0.0)
+    monkeypatch.setattr(hub, "CHUNK", 1000)
+    yield klein_hub
+    huggingface_hub.close_session()
 
 
 @pytest.fixture
@@ -84,15 +75,15 @@ def listed() -> dict[str, dict[str, Any]]:
 
 
 def test_a_pulled_model_is_found_by_its_name_and_its_hashes_hold(
-    remote: Hub, models: Path, klein: dict[str, bytes]
+    remote: Hub, models: Path, klein_files: dict[str, bytes]
 ) -> None:
     result = pull()
     assert result.exit_code == 0
-    size = f"{sum(map(len, klein.values())) / 1e6:.1f} MB"
+    size = f"{sum(map(len, klein_files.values())) / 1e6:.1f} MB"
     for fact in (
         "apache-2.0",
         remote.commit,
-        f"files:   {len(klein)}",
+        f"files:   {len(klein_files)}",
         f"{size}, of which",
         str(models),
         REPO,
@@ -102,7 +93,7 @@ def test_a_pulled_model_is_found_by_its_name_and_its_hashes_hold(
     assert folder == models / "flux2-klein"
     assert engine_of(folder) == FLUX2_KLEIN
     checkpoints.verify(folder, required=True)
-    assert {name: (folder / name).read_bytes() for name in klein} == klein
+    assert {name: (folder / name).read_bytes() for name in klein_files} == klein_files
     assert source(folder) == {"repo": REPO, "revision": remote.commit, "licence": "apache-2.0"}
     assert list(models.iterdir()) == [folder]
 
@@ -115,7 +106,9 @@ def test_a_known_model_is_listed_before_and_after(remote: Hub, models: Path) -> 
     assert listed()["flux2-klein"]["state"] == "ready"
 
 
-def test_only_what_a_pipeline_needs_is_fetched(remote: Hub, models: Path, klein: dict[str, bytes]) -> None:
+def test_only_what_a_pipeline_needs_is_fetched(
+    remote: Hub, models: Path, klein_files: dict[str, bytes]
+) -> None:
     unneeded = [
         "flux-2-klein-4b.safetensors", "README.md", "picture.png", "other/model.safetensors", "vae/onnx/model.json",
         "transformer/diffusion_pytorch_model.bin", "vae/old.ckpt", "vae/old.pt", "text_encoder/model.msgpack",
@@ -128,7 +121,7 @@ def test_only_what_a_pipeline_needs_is_fetched(remote: Hub, models: Path, klein:
     ]  # fmt: skip
     remote.files |= dict.fromkeys([*unneeded, *needed], b"{}")
     assert pull().exit_code == 0
-    assert remote.fetched() == klein.keys() | set(needed)
+    assert remote.fetched() == klein_files.keys() | set(needed)
 
 
 def test_weights_that_are_published_as_fp16_only_are_fetched(remote: Hub, models: Path) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PyQt6 import QtCore, QtWidgets
 from pytestqt.qtbot import QtBot
 from tests.krita_plugin.conftest import Bench
-from tests.loopback_hub import Hub, files_of, serving
+from tests.loopback_hub import KLEIN, WEIGHTS, Hub
 from tests.service.installed import Installed
-from tests.tiny_flux2 import tiny_flux2
 
 pytestmark = pytest.mark.integration
 
-KLEIN = "flux2-klein"
-WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 LEFT = QtCore.Qt.MouseButton.LeftButton
 FACTS = (
     "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs an NVIDIA GPU with 8 GB or more. "
@@ -25,13 +21,12 @@ FACTS = (
 
 
 @pytest.fixture
-def hub(tmp_path: Path, own_core: Installed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(klein_hub: Hub, own_core: Installed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The hub that the core asks, which this process starts."""
-    with serving(files_of(tiny_flux2(tmp_path / KLEIN))) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield server
-        own_core.end()
+    for name, value in klein_hub.environment.items():
+        monkeypatch.setenv(name, value)
+    yield klein_hub
+    own_core.end()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def test_what_is_looked_for_is_found() -> None:
         values + torch.arange(3).to(META)
     assert len(transfers.found) == 2
     for ask in (lambda: values.sum().item(), lambda: values[values > 0], lambda: values.cpu()):
-        with pytest.raises(RuntimeError, match="(?i)meta tensor"):
+        with pytest.raises(RuntimeError, match="meta"):
             ask()
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.loopback_hub import Hub, files_of, serving
+from tests.loopback_hub import KLEIN, WEIGHTS, Hub
 from tests.service.core_process import CoreProcess, edit_request
-from tests.tiny_flux2 import tiny_flux2
 
 from lazydiffusion import checkpoints
 from lazydiffusion.client.core import Core
@@ -20,27 +19,12 @@ from lazydiffusion.known_models import KNOWN
 
 pytestmark = pytest.mark.integration
 
-KLEIN = "flux2-klein"
-WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def klein(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a tiny FLUX.2-klein."""
-    return files_of(tiny_flux2(tmp_path_factory.mktemp("published") / KLEIN))
-
 
 @pytest.fixture
-def remote(klein: dict[str, bytes]) -> Iterator[Hub]:
-    with serving(klein) as server:
-        yield server
-
-
-@pytest.fixture
-def process(tmp_path: Path, tiny_model: Path, remote: Hub) -> Iterator[CoreProcess]:
-    made = CoreProcess(tmp_path / "core", tiny_model, environment=remote.environment)
+def process(tmp_path: Path, tiny_model: Path, klein_hub: Hub) -> Iterator[CoreProcess]:
+    made = CoreProcess(tmp_path / "core", tiny_model, environment=klein_hub.environment)
     yield made
-    remote.stall = False
+    klein_hub.stall = False
     if made.running:
         made.kill()
 
@@ -67,7 +51,7 @@ def has_failed(core: Core) -> bool:
     return known is not None and known["state"] == "failed"
 
 
-def test_a_model_is_downloaded_and_paints(process: CoreProcess, klein: dict[str, bytes]) -> None:
+def test_a_model_is_downloaded_and_paints(process: CoreProcess, klein_files: dict[str, bytes]) -> None:
     core = process.start()
     known = told(core)
     assert known is not None
@@ -78,7 +62,7 @@ def test_a_model_is_downloaded_and_paints(process: CoreProcess, klein: dict[str,
     wait_until(lambda: told(core) is None)
     folder = models_of(process) / KLEIN
     checkpoints.verify(folder, required=True)
-    assert {name: (folder / name).read_bytes() for name in klein} == klein
+    assert {name: (folder / name).read_bytes() for name in klein_files} == klein_files
     assert [it["name"] for it in core.info()["models"]] == ["clipart", KLEIN, "tiny"]
     [fill] = core.submit(edit_request(model=KLEIN, steps=1)).wait()
     assert fill.box.w > 0
@@ -86,57 +70,59 @@ def test_a_model_is_downloaded_and_paints(process: CoreProcess, klein: dict[str,
 
 
 def test_it_is_told_how_far_it_is_can_be_stopped_and_goes_on(
-    process: CoreProcess, remote: Hub, klein: dict[str, bytes]
+    process: CoreProcess, klein_hub: Hub, klein_files: dict[str, bytes]
 ) -> None:
-    remote.stall, remote.cut = True, {WEIGHTS: [1000]}
+    klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
     core = process.start()
     core.download_model(KLEIN)
-    wait_until(lambda: WEIGHTS in remote.fetched())
+    wait_until(lambda: WEIGHTS in klein_hub.fetched())
     known = told(core)
     assert known is not None
     assert known["state"] == "downloading"
-    assert known["bytes"] == sum(map(len, klein.values())), "as the hub says it"
+    assert known["bytes"] == sum(map(len, klein_files.values())), "as the hub says it"
     assert 0 < known["downloaded"] < known["bytes"]
     core.stop_download(KLEIN)
     known = told(core)
     assert known is not None
     assert known["state"] == "absent"
     assert known["downloaded"] > 0
-    fetched = len(remote.asked)
-    remote.stall = (
+    fetched = len(klein_hub.asked)
+    klein_hub.stall = (
         False  # the connection is lost, and what was stopped notices with the first byte of the next
     )
-    wait_until(lambda: len(remote.ranges(WEIGHTS)) > 1)
+    wait_until(lambda: len(klein_hub.ranges(WEIGHTS)) > 1)
     wait_until(lambda: "was stopped" in process.said())
     core.download_model(KLEIN)
     wait_until(lambda: told(core) is None)
-    again = {name for name, _ in remote.asked[fetched:]} - {"model_index.json", WEIGHTS}
+    again = {name for name, _ in klein_hub.asked[fetched:]} - {"model_index.json", WEIGHTS}
     assert again
-    assert not again & {name for name, _ in remote.asked[:fetched]}, "what was whole is not asked for again"
+    assert not again & {name for name, _ in klein_hub.asked[:fetched]}, (
+        "what was whole is not asked for again"
+    )
 
 
-def test_a_stopped_one_can_be_started_at_once(process: CoreProcess, remote: Hub) -> None:
+def test_a_stopped_one_can_be_started_at_once(process: CoreProcess, klein_hub: Hub) -> None:
     """The thread of the first is still waiting for the hub; the second waits for it, not beside it."""
-    remote.stall, remote.cut = True, {WEIGHTS: [1000]}
+    klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
     core = process.start()
     core.download_model(KLEIN)
-    wait_until(lambda: WEIGHTS in remote.fetched())
+    wait_until(lambda: WEIGHTS in klein_hub.fetched())
     core.stop_download(KLEIN)
     core.download_model(KLEIN)
     known = told(core)
     assert known is not None
     assert known["state"] == "downloading"
-    remote.stall = False
+    klein_hub.stall = False
     wait_until(lambda: told(core) is None)
 
 
-def test_it_goes_on_where_a_killed_core_left_it(process: CoreProcess, remote: Hub) -> None:
-    remote.stall, remote.cut = True, {WEIGHTS: [1000]}
+def test_it_goes_on_where_a_killed_core_left_it(process: CoreProcess, klein_hub: Hub) -> None:
+    klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
     core = process.start()
     core.download_model(KLEIN)
-    wait_until(lambda: WEIGHTS in remote.fetched())
+    wait_until(lambda: WEIGHTS in klein_hub.fetched())
     process.kill()
-    remote.stall = False
+    klein_hub.stall = False
     core = process.start()
     known = told(core)
     assert known is not None
@@ -146,8 +132,8 @@ def test_it_goes_on_where_a_killed_core_left_it(process: CoreProcess, remote: Hu
     wait_until(lambda: told(core) is None)
 
 
-def test_why_it_failed_is_told_until_it_is_tried_again(process: CoreProcess, remote: Hub) -> None:
-    remote.error = (503, "")
+def test_why_it_failed_is_told_until_it_is_tried_again(process: CoreProcess, klein_hub: Hub) -> None:
+    klein_hub.error = (503, "")
     core = process.start()
     core.download_model(KLEIN)
     wait_until(lambda: has_failed(core))
@@ -156,11 +142,11 @@ def test_why_it_failed_is_told_until_it_is_tried_again(process: CoreProcess, rem
     assert known["problem"] == (
         "The hub refused with HTTP status 503: try again later; what is downloaded is kept."
     )
-    remote.error = None
-    remote.wrong = {WEIGHTS: bytes(len(remote.files[WEIGHTS]))}
+    klein_hub.error = None
+    klein_hub.wrong = {WEIGHTS: bytes(len(klein_hub.files[WEIGHTS]))}
     core.download_model(KLEIN)
     wait_until(lambda: has_failed(core) and "its hash differs" in str(told(core)))
-    remote.wrong = {}
+    klein_hub.wrong = {}
     core.download_model(KLEIN)
     wait_until(lambda: told(core) is None)
 
@@ -179,22 +165,22 @@ def test_what_cannot_be_downloaded_by_its_name_is_refused(process: CoreProcess) 
         core.download_model(KLEIN)
 
 
-def test_a_core_that_downloads_is_not_idle(process: CoreProcess, remote: Hub) -> None:
-    remote.stall, remote.cut = True, {WEIGHTS: [1000]}
+def test_a_core_that_downloads_is_not_idle(process: CoreProcess, klein_hub: Hub) -> None:
+    klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
     core = process.start("--idle-timeout", "1")
     core.download_model(KLEIN)
     time.sleep(2.5)
     assert process.running
-    remote.stall = False
+    klein_hub.stall = False
     assert process.wait(30) == 0, "but when that is over it ends"
     assert (models_of(process) / KLEIN / "model_index.json").is_file()
 
 
-def test_a_core_that_is_stopped_does_not_wait_for_it(process: CoreProcess, remote: Hub) -> None:
-    remote.stall, remote.cut = True, {WEIGHTS: [1000]}
+def test_a_core_that_is_stopped_does_not_wait_for_it(process: CoreProcess, klein_hub: Hub) -> None:
+    klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
     core = process.start()
     core.download_model(KLEIN)
-    wait_until(lambda: WEIGHTS in remote.fetched())
+    wait_until(lambda: WEIGHTS in klein_hub.fetched())
     assert core.stop()
     assert process.wait(10) == 0
     with pytest.raises(CoreLost):

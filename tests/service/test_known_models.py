@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.loopback_hub import KLEIN, WEIGHTS
 from tests.service.core_process import CoreProcess, edit_request
 from tests.tiny_flux2 import tiny_flux2
 
@@ -18,9 +19,6 @@ from lazydiffusion.known_models import KNOWN
 from lazydiffusion.service.shelf import Model, Shelf
 
 pytestmark = pytest.mark.integration
-
-KLEIN = "flux2-klein"
-WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,7 @@ from tests.hosts.gimp.conftest import StartGimp
 from tests.hosts.gimp.painter import Painter, picture, with_plugin
 from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.installing import MODEL
-from tests.loopback_hub import Hub, files_of, serving
-from tests.tiny_flux2 import tiny_flux2
+from tests.loopback_hub import KLEIN, WEIGHTS, Hub
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -32,8 +31,6 @@ return [x + size.x + size.width // 2, y + size.y + size.height // 2, item.get_se
 OPEN_LIST = "find('lazyModel').get_property('popup-shown')"
 NOTICE = "find('lazyNotice').get_text() if find('lazyNoticePart').get_visible() else ''"
 
-KLEIN = "flux2-klein"
-WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 BUTTON = f"lazyDownload-{KLEIN}"
 SAYS = f"find('{BUTTON}').get_label()"
 FACTS = (
@@ -42,22 +39,10 @@ FACTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def klein(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a tiny FLUX.2-klein."""
-    return files_of(tiny_flux2(tmp_path_factory.mktemp("published") / KLEIN))
-
-
 @pytest.fixture
-def remote(klein: dict[str, bytes]) -> Iterator[Hub]:
-    with serving(klein) as server:
-        yield server
-
-
-@pytest.fixture
-def painter(start_gimp: StartGimp, tiny_model: Path, remote: Hub) -> Painter:
+def painter(start_gimp: StartGimp, tiny_model: Path, klein_hub: Hub) -> Painter:
     """In a GIMP whose core downloads from that hub, with a small picture and a selection."""
-    made = Painter(start_gimp(install=with_plugin(tiny_model), environment=remote.environment))
+    made = Painter(start_gimp(install=with_plugin(tiny_model), environment=klein_hub.environment))
     made.create(picture(), show=True)
     made.select(60, 40, 50, 30)
     return made
@@ -149,12 +134,12 @@ def test_a_model_that_is_not_downloaded_is_seen_and_cannot_be_chosen(
 
 def test_a_model_is_downloaded_can_be_stopped_goes_on_and_paints(
     painter: Painter,
-    remote: Hub,
+    klein_hub: Hub,
     gimp_host: Host,
     tmp_path: Path,
     keep_picture: Callable[[Image.Image, str], None],
 ) -> None:
-    remote.stall, remote.cut = True, {WEIGHTS: [1000]}
+    klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
     plugin = open_settings(painter)
     assert plugin.ask(SAYS) == "Get flux2-klein…"
     assert question(plugin) == [FACTS, "Download it"]
@@ -182,7 +167,7 @@ def test_a_model_is_downloaded_can_be_stopped_goes_on_and_paints(
     assert answer == "Go on with the download"
     plugin.click("lazyNoticeAnswer")
     plugin.wait_for(f"{SAYS}.startswith('flux2-klein: downloading, ')")
-    remote.stall = False
+    klein_hub.stall = False
     plugin.wait_for(f"({NOTICE}) == 'flux2-klein is here. It can be chosen as the model now.'")
     assert not plugin.ask("find('lazyNoticeAnswer').get_visible()")
     assert not plugin.exists(BUTTON)
@@ -201,8 +186,8 @@ def test_a_model_is_downloaded_can_be_stopped_goes_on_and_paints(
     painter.delete()
 
 
-def test_why_a_download_failed_is_told_each_time(painter: Painter, remote: Hub) -> None:
-    remote.error = (503, "")
+def test_why_a_download_failed_is_told_each_time(painter: Painter, klein_hub: Hub) -> None:
+    klein_hub.error = (503, "")
     problem = "The hub refused with HTTP status 503: try again later; what is downloaded is kept."
     plugin = open_settings(painter)
     for asked in (FACTS, f"{problem} {FACTS}"):

@@ -12,13 +12,10 @@ from tests.hosts.chroots import Host
 from tests.hosts.conftest import StartKrita
 from tests.hosts.installing import MODEL
 from tests.hosts.krita.artist import PANEL, Artist, with_plugin
-from tests.loopback_hub import files_of, serving
-from tests.tiny_flux2 import tiny_flux2
+from tests.loopback_hub import KLEIN, WEIGHTS, Hub
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-KLEIN = "flux2-klein"
-WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 BUTTON = f"lazyDownload-{KLEIN}"
 ROWS = """
 box = find("lazyModel")
@@ -110,60 +107,60 @@ def test_a_model_that_is_not_downloaded_is_seen_and_cannot_be_chosen(
 def test_a_model_is_downloaded_by_its_button_and_paints(
     start_krita: StartKrita,
     tiny_model: Path,
+    klein_hub: Hub,
     krita_host: Host,
     tmp_path: Path,
     keep_picture: Callable[[Image.Image, str], None],
 ) -> None:
     """From a hub on loopback, which the core that Krita starts finds in Krita's environment."""
-    with serving(files_of(tiny_flux2(tmp_path / KLEIN))) as hub:
-        krita = start_krita(install=with_plugin(tiny_model), environment=hub.environment)
-        artist = Artist(krita)
-        artist.create()
-        artist.select(60, 40, 50, 30)
-        krita.type_into("lazyPrompt", "a tree")  # which starts the core
+    krita = start_krita(install=with_plugin(tiny_model), environment=klein_hub.environment)
+    artist = Artist(krita)
+    artist.create()
+    artist.select(60, 40, 50, 30)
+    krita.type_into("lazyPrompt", "a tree")  # which starts the core
 
-        def keep(name: str) -> None:
-            with Image.open(krita.screenshot(tmp_path / "shown.png")) as picture:
-                shown = picture.convert("RGB").crop((0, 0, 1590, 990))
-                keep_picture(shown, f"krita{krita_host.recipe.version[0]}-{name}")
+    def keep(name: str) -> None:
+        with Image.open(krita.screenshot(tmp_path / "shown.png")) as picture:
+            shown = picture.convert("RGB").crop((0, 0, 1590, 990))
+            keep_picture(shown, f"krita{krita_host.recipe.version[0]}-{name}")
 
-        def wait_until(snippet: str, beginning: str) -> None:
-            krita.wait_for(
-                f"def asked():\n    {snippet.strip().replace(chr(10), chr(10) + '    ')}\n"
-                "return asked().startswith(beginning)",
-                90,
-                beginning=beginning,
-            )
+    def wait_until(snippet: str, beginning: str) -> None:
+        krita.wait_for(
+            f"def asked():\n    {snippet.strip().replace(chr(10), chr(10) + '    ')}\n"
+            "return asked().startswith(beginning)",
+            90,
+            beginning=beginning,
+        )
 
-        wait_until(SAYS, "Get flux2-klein…")
-        krita.ask(SHOW)
-        krita.settle()
-        krita.click(BUTTON)
-        wait_until(NOTICE, "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs")
-        assert krita.ask(ANSWER) == "Download it"
-        keep("download")
-        hub.stall, hub.cut = True, {WEIGHTS: [1000]}
-        krita.click("lazyNoticeAnswer")
-        wait_until(SAYS, "flux2-klein: downloading, ")
-        krita.click(BUTTON)
-        wait_until(NOTICE, "flux2-klein is being downloaded (")
-        assert krita.ask(ANSWER) == "Stop the download"
-        keep("downloading")
-        krita.click("lazyNoticeAnswer")
-        wait_until(SAYS, "Get flux2-klein…")
-        krita.click(BUTTON)
-        wait_until(NOTICE, "flux2-klein is not downloaded yet: ")
-        assert krita.ask(ANSWER) == "Go on with the download"
-        hub.stall = False
-        krita.click("lazyNoticeAnswer")
-        wait_until(NOTICE, "flux2-klein is here. It can be chosen as the model now.")
-        assert krita.ask(SAYS) == ""
-        assert krita.ask(ROWS)[1] == [KLEIN, KLEIN, True]
-        krita.ask("find('lazyModel').setFocus()")
-        krita.key("Up")
-        assert artist.panel("panel.preferences.model") == KLEIN
-        krita.ask(f"{PANEL}panel.settings.steps.setValue(1)")
-        [(_, box, _)] = artist.generate()
-        assert box == [60, 40, 50, 30]
-        artist.apply()
-        krita.quit()
+    wait_until(SAYS, "Get flux2-klein…")
+    krita.ask(SHOW)
+    krita.settle()
+    krita.click(BUTTON)
+    wait_until(NOTICE, "flux2-klein is not downloaded yet: 16 GB, licence Apache-2.0. It needs")
+    assert krita.ask(ANSWER) == "Download it"
+    keep("download")
+    klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
+    krita.click("lazyNoticeAnswer")
+    wait_until(SAYS, "flux2-klein: downloading, ")
+    krita.click(BUTTON)
+    wait_until(NOTICE, "flux2-klein is being downloaded (")
+    assert krita.ask(ANSWER) == "Stop the download"
+    keep("downloading")
+    krita.click("lazyNoticeAnswer")
+    wait_until(SAYS, "Get flux2-klein…")
+    krita.click(BUTTON)
+    wait_until(NOTICE, "flux2-klein is not downloaded yet: ")
+    assert krita.ask(ANSWER) == "Go on with the download"
+    klein_hub.stall = False
+    krita.click("lazyNoticeAnswer")
+    wait_until(NOTICE, "flux2-klein is here. It can be chosen as the model now.")
+    assert krita.ask(SAYS) == ""
+    assert krita.ask(ROWS)[1] == [KLEIN, KLEIN, True]
+    krita.ask("find('lazyModel').setFocus()")
+    krita.key("Up")
+    assert artist.panel("panel.preferences.model") == KLEIN
+    krita.ask(f"{PANEL}panel.settings.steps.setValue(1)")
+    [(_, box, _)] = artist.generate()
+    assert box == [60, 40, 50, 30]
+    artist.apply()
+    krita.quit()
