@@ -48,6 +48,17 @@ class View:
         colour[self.visible <= LEAST_VISIBLE] = 0
         return colour
 
+    def shows_same(self, other: View) -> bool:
+        """Whether another view has the same hole and the same levels everywhere else, exactly."""
+        if not np.array_equal(self.hole, other.hole):
+            return False
+        if self.levels is other.levels or np.array_equal(self.levels, other.levels):
+            return True
+        shown = ~self.hole
+        return self.levels.shape == other.levels.shape and np.array_equal(
+            self.levels[shown], other.levels[shown]
+        )
+
 
 def view(
     canvas: Canvas,

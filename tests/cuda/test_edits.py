@@ -39,7 +39,7 @@ def test_float32_is_the_cpus(device: torch.device, kind: str, guidance: float) -
         pipeline = make_pipeline(kind, place, torch.float32)
         edit = prepare(pipeline, guidance=guidance)
         velocity = pipeline.decoder.step(
-            edit.encoded.tokens.float(), torch.full((1,), 500.0, device=place), edit.conditional
+            edit.reading.encoded.tokens.float(), torch.full((1,), 500.0, device=place), edit.conditional
         )
         ends.append((velocity.detach().cpu(), fill(pipeline, edit)))
     (wanted, colours), (found, others) = ends

@@ -32,12 +32,12 @@ def assert_near(found: Tensor, wanted: Tensor) -> None:
 def test_a_replay_is_the_step_for_any_bucket_and_any_conditions(pipeline: LazyDiffusionPipeline) -> None:
     graphed = GraphedDecoder(pipeline.decoder)
     edits = [prepare(pipeline, hole, words) for hole in ("small", "large") for words in ("a cat", "a dog")]
-    assert len({edit.context.shape for edit in edits}) == 2
+    assert len({edit.reading.context.shape for edit in edits}) == 2
     generator = torch.Generator().manual_seed(0)
     for edit in edits * 2:  # the second time around everything is captured, and filled for another edit
         assert edit.unconditional is not None
         for conditions in (edit.conditional, edit.conditional.stacked(edit.unconditional)):
-            size = len(conditions.channelwise), *edit.encoded.tokens.shape[1:]
+            size = len(conditions.channelwise), *edit.reading.encoded.tokens.shape[1:]
             tokens = torch.randn(size, generator=generator).to(conditions.channelwise)
             time = torch.full((size[0],), 1000 * float(torch.rand(1, generator=generator)))
             time = time.to(tokens.device)

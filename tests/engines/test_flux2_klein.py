@@ -21,6 +21,7 @@ from diffusers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tests.small_flux2_edits import calls_of
 from tests.tiny_flux2 import tiny_flux2, tiny_klein, tiny_parts
 from tests.tiny_sdxl import tiny_sdxl
 
@@ -95,6 +96,19 @@ def test_fills_come_one_by_one_and_the_report_fills_up(engine: Flux2KleinEngine)
     assert set(report.ms) == {
         "plan", "encode", "text", "reference", "denoise", "decode", "compose"
     }  # fmt: skip
+
+
+def test_another_edit_of_the_same_window_reads_it_no_more(engine: Flux2KleinEngine) -> None:
+    engine.forget()
+    with calls_of(engine.pipeline.vae.encoder) as encodes:
+        first, second = (fills(engine, edit(prompt=words))[0] for words in ("a boat", "a buoy"))
+        once = len(encodes)  # the window, and the overview that the decode asks for
+        assert once == 2
+        engine.forget()
+        alone = fills(engine, edit(prompt="a buoy"))[0]
+        assert len(encodes) == 2 * once
+    assert np.array_equal(second.pixels, alone.pixels)
+    assert not np.array_equal(first.pixels, second.pixels)
 
 
 def test_previews_are_of_the_fills_box(engine: Flux2KleinEngine) -> None:

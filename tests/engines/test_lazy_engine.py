@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tests.checkpoint_files import tiny_checkpoint, tiny_pipeline
+from tests.small_flux2_edits import calls_of
 
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.devices import choose_device
@@ -49,6 +50,21 @@ def test_fills_come_one_by_one_and_the_report_fills_up(engine: LazyEngine) -> No
     assert set(report.ms) == {"plan", "encode", "denoise", "compose"}
     assert report.hidden_tokens > 0
     assert report.steps == 3
+
+
+def test_another_edit_of_the_same_selection_needs_no_encoder(engine: LazyEngine) -> None:
+    engine.forget()
+    with calls_of(engine.pipeline.context_encoder) as calls:
+        first, second = (
+            next(engine.run(square_edit(prompt=words), Report())) for words in ("a cat", "a dog")
+        )
+        assert len(calls) == 1
+        engine.forget()
+        alone = next(engine.run(square_edit(prompt="a dog"), Report()))
+        next(engine.run(square_edit(), Report(), frugal=True))  # memory is short: nothing of it is kept
+        assert len(calls) == 3
+    assert np.array_equal(second.pixels, alone.pixels)
+    assert not np.array_equal(first.pixels, second.pixels)
 
 
 def test_growing_and_feathering_shape_the_alpha(engine: LazyEngine) -> None:

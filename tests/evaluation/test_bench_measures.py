@@ -226,7 +226,7 @@ def test_skipped_steps_are_counted_as_if_they_had_run(tiny: LazyEngine) -> None:
     edits, case = Edits(16, 8), Case(LAZY, 0.1, 256, 5)
     cost = count_edit(tiny, edits.make(case))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        bench_parts.run_edit(tiny, edits.make(case))
+        bench_parts.run_edit(tiny, bench_parts.next_edit(tiny, edits, case))
     assert cost.total_flops == counter.get_total_flops()
     assert sum(cost.decoder_steps.values()) == cost.calls[STEPS] == 5
     assert (cost.hidden_tokens, cost.tokens) == (36, 40)

@@ -26,6 +26,9 @@ def cases() -> Cases:
 class SeedPainter:
     """An engine that paints its seed's number as a grey level, over all of the mask."""
 
+    def forget(self) -> None:
+        pass
+
     def run(
         self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
     ) -> Iterator[Fill]:

@@ -64,6 +64,9 @@ class Painter:
         self.pictures = [to_bytes(real.permute(1, 2, 0).numpy()) for real in cases.real]
         self.knows = knows
 
+    def forget(self) -> None:
+        pass
+
     def run(
         self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
     ) -> Iterator[Fill]:

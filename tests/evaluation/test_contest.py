@@ -43,6 +43,9 @@ class Flat:
     def __init__(self, level: int, leak: int = 0):
         self.level, self.leak = level, leak
 
+    def forget(self) -> None:
+        pass
+
     def run(
         self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
     ) -> Iterator[Fill]:

@@ -70,8 +70,8 @@ def test_the_cache_knows_nothing_of_the_text(klein: LazyFlux2KleinPipeline) -> N
     with torch.no_grad():
         words = Placed(torch.randn_like(edit.text.values), edit.text.ids)
         other = read_reference(klein.transformer, edit.reference, words)
-    assert edit.cache is not None
-    for mine, theirs in zip(edit.cache.single_block_caches, other.single_block_caches, strict=True):
+    assert edit.window.cache is not None
+    for mine, theirs in zip(edit.window.cache.single_block_caches, other.single_block_caches, strict=True):
         assert torch.equal(mine.k_ref, theirs.k_ref)
         assert torch.equal(mine.v_ref, theirs.v_ref)
 
@@ -111,7 +111,7 @@ def test_position_ids_survive_any_gather(
     assert {int(n) for n in edit.indices[0, ~edit.visible[0, :, 0]]} == set(numbers)
 
     # The model knows a token's place by its ids alone: in any other order each makes the same of it.
-    velocity = Velocity(klein.transformer, edit.text, edit.reference, edit.laziness, edit.cache)
+    velocity = Velocity(klein.transformer, edit.text, edit.reference, edit.laziness, edit.window.cache)
     values = torch.randn(1, len(expected), 16, generator=torch.manual_seed(1))
     order = torch.tensor(random.sample(range(len(expected)), len(expected)))
     with torch.no_grad():

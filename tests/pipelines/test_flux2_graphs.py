@@ -121,19 +121,19 @@ def test_fills_are_those_of_steps_without_graphs_whichever_edit_was_before(
 
 def test_the_reference_is_held_once(klein: LazyFlux2KleinPipeline, graphed: GraphedVelocity) -> None:
     first = prepared(klein, SOME)
-    where = addresses(first.cache)
+    where = addresses(first.window.cache)
     steps_of(klein, first)
-    assert addresses(graphed._shared) == addresses(first.cache) == where
+    assert addresses(graphed._shared) == addresses(first.window.cache) == where
     second = prepared(klein, SOME, flipped=True)
-    assert not set(addresses(second.cache)) & set(where)
+    assert not set(addresses(second.window.cache)) & set(where)
     steps_of(klein, second)
-    assert addresses(second.cache) == where  # what it had of its own is given back
-    assert not set(addresses(first.cache)) & set(where)  # the first still lives, and got a copy
+    assert addresses(second.window.cache) == where  # what it had of its own is given back
+    assert not set(addresses(first.window.cache)) & set(where)  # the first still lives, and got a copy
     del first, second
     gc.collect()
     third = prepared(klein, SOME)
     steps_of(klein, third)
-    assert addresses(third.cache) == where
+    assert addresses(third.window.cache) == where
 
 
 def test_a_reference_of_another_size_has_graphs_of_its_own(

@@ -185,7 +185,7 @@ def test_a_sketch_is_seen_inside_the_mask_alone(klein: LazyFlux2KleinPipeline) -
     drawn[:] = (250, 10, 10, 255)
     edit = prepared(klein, SOME, sketch=drawn)
     expected = np.where(mask_of(SOME)[..., None] > 0, drawn[..., :3], np.asarray(picture()))
-    shown = compose.to_bytes(edit.surroundings.picture[0].permute(1, 2, 0).numpy())
+    shown = compose.to_bytes(edit.window.picture[0].permute(1, 2, 0).numpy())
     assert np.array_equal(shown, expected)
 
 

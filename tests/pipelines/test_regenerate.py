@@ -76,7 +76,7 @@ def test_nothing_of_the_window_is_given_to_the_sampling() -> None:
     """What the mask keeps is composited afterwards; while the tokens are made, none of them is held."""
     pipeline = tiny_pipeline(kind=RegenerateImagePipeline)
     edit = pipeline.prepare(Canvas.of(noise_canvas()), hole(), "a cat")
-    assert not edit.encoded.keep.any()
+    assert not edit.reading.encoded.keep.any()
     assert edit.plan.indices.tolist() == list(range(256))
 
 

@@ -78,3 +78,7 @@ class Engine(Protocol):
     ) -> Iterator[Fill]:
         """Make the edit's fills one after the other; `frugal`: with less memory, slower. Raises LazyDiffusionError."""
         ...
+
+    def forget(self) -> None:
+        """Let go of what is kept of the last edit, which would make another one of the same canvas faster."""
+        ...

@@ -22,8 +22,10 @@ from lazydiffusion.engines.stages import EventClock, lacks_memory, memory_errors
 from lazydiffusion.errors import BadModel
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.pipelines.flux2_klein import TEXT_LENGTH, WINDOW_TOKENS, LazyFlux2KleinPipeline
+from lazydiffusion.pipelines.flux2_latents import WindowReading
 from lazydiffusion.pipelines.flux2_reference import Laziness
 from lazydiffusion.pipelines.flux2_text import drop_unread_layers
+from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.window import PATCH
 
 
@@ -46,6 +48,7 @@ class Flux2KleinEngine:
     def __init__(self, pipeline: LazyFlux2KleinPipeline, options: Flux2KleinOptions | None = None):
         self.pipeline = pipeline
         self.options = options or Flux2KleinOptions()
+        self._kept = Kept[WindowReading]()
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
@@ -73,12 +76,14 @@ class Flux2KleinEngine:
     def run(
         self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
     ) -> Iterator[Fill]:
-        """Make the fills; VAE, text and reference are read once. See engines.base.Engine.
+        """Make the fills; VAE, text and reference are read once, and not again while the window stays as it is.
 
+        See engines.base.Engine.
         `frugal`: text encoder and transformer take turns on the device, from this edit on.
         """
         settings, pipeline = edit.settings, self.pipeline
         if frugal:
+            self.forget()
             pipeline.take_turns()
         with memory_errors():
             clock = EventClock(report, pipeline.device)
@@ -98,6 +103,7 @@ class Flux2KleinEngine:
                 guidance=settings.guidance,
                 max_sequence_length=self.options.text_length,
                 laziness=self.options.laziness,
+                kept=self._kept,
                 on_stage=clock.lap,
             )
             report.steps = prepared.steps
@@ -116,6 +122,10 @@ class Flux2KleinEngine:
                 clock.settle()
                 yield fill
                 clock.restart()
+
+    def forget(self) -> None:
+        """Let go of what the last edit read of its window."""
+        self._kept.forget()
 
 
 def load_pipeline(where: Path | str, choice: Choice) -> LazyFlux2KleinPipeline:

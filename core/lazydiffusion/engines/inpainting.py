@@ -133,6 +133,9 @@ class InpaintEngine:
                 yield fill
                 clock.restart()
 
+    def forget(self) -> None:
+        """Nothing is kept: such a pipeline reads its window anew in every edit."""
+
     def _arguments(self, settings: EditSettings, sketched: bool) -> dict[str, Any]:
         """What of an edit's settings the pipeline is called with; what is not said is its own default."""
         strength = settings.strength

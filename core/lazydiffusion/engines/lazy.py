@@ -17,7 +17,8 @@ from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.names import pipeline_class
 from lazydiffusion.engines.stages import Clock, memory_errors, quiet
 from lazydiffusion.errors import BadModel
-from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
+from lazydiffusion.pipelines.kept import Kept
+from lazydiffusion.pipelines.lazy import CanvasReading, LazyDiffusionPipeline
 from lazydiffusion.pipelines.regenerate import RegenerateCropPipeline, RegenerateImagePipeline
 
 PIPELINES = {
@@ -30,6 +31,7 @@ class LazyEngine:
 
     def __init__(self, pipeline: LazyDiffusionPipeline):
         self.pipeline = pipeline
+        self._kept = Kept[CanvasReading]()
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
@@ -45,8 +47,10 @@ class LazyEngine:
     def run(
         self, edit: Edit, report: Report, progress: Progress | None = None, frugal: bool = False
     ) -> Iterator[Fill]:
-        """Make the fills; the encoders run once. See engines.base.Engine."""
+        """Make the fills; the encoders run once, or not at all after an edit of the same. See engines.base.Engine."""
         settings, pipeline = edit.settings, self.pipeline
+        if frugal:
+            self.forget()
         with memory_errors():
             clock = Clock(report, pipeline.device)
             layout = Layout.of(edit, partial(pipeline.plan, edit.canvas), report)
@@ -62,6 +66,7 @@ class LazyEngine:
                 strength=settings.strength,
                 steps=settings.steps,
                 guidance=settings.guidance,
+                kept=self._kept,
             )
             report.steps = prepared.steps - prepared.first_step
             clock.lap("encode")
@@ -80,6 +85,10 @@ class LazyEngine:
                 clock.lap("compose")
                 yield fill
                 clock.restart()
+
+    def forget(self) -> None:
+        """Let go of what the last edit read of its canvas."""
+        self._kept.forget()
 
 
 def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:

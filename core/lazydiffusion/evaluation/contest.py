@@ -144,6 +144,7 @@ def hold(
 def play(engine: Engine, edit: Edit, framed: Framed, text: TextImageScore | None = None) -> Played:
     """One edit, timed and judged."""
     report, made, seconds = Report(), list[Fill](), list[float]()
+    engine.forget()  # cases may share a canvas
     started = time.perf_counter()
     for fill in engine.run(edit, report):
         made.append(fill)

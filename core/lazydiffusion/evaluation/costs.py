@@ -15,9 +15,10 @@ import typer
 
 from lazydiffusion.devices import choose_device
 from lazydiffusion.engines.names import LAZY
-from lazydiffusion.evaluation.bench.cases import REGION, Case, Edits
+from lazydiffusion.evaluation.bench.cases import AGAIN, REGION, Case, Edits
 from lazydiffusion.evaluation.bench.counting import count_edit
 from lazydiffusion.evaluation.bench.lineup import BASELINES, random_lineup
+from lazydiffusion.evaluation.bench.parts import next_edit
 from lazydiffusion.models.presets import EMBEDDED, Preset
 
 HOW_TO_REGENERATE = "python -m lazydiffusion.evaluation.costs --write tests/evaluation/costs.json"
@@ -28,6 +29,7 @@ FIXED = [
     Case(LAZY, 1.0, 256, STEPS),
     *(Case(engine, 0.1, 256, STEPS) for engine in BASELINES),
     *(Case(engine, 0.1, 2048, STEPS, REGION) for engine in (LAZY, *BASELINES)),
+    *(Case(engine, 0.1, 256, STEPS, AGAIN) for engine in (LAZY, *BASELINES)),
 ]
 """The edits: masks in shares of the embedded model's window, 256 x 256 px."""
 
@@ -39,7 +41,11 @@ def count_costs(preset: Preset = EMBEDDED) -> Costs:
     """Count the fixed edits with every engine at a preset's size, on the CPU; random weights count the same."""
     engines = random_lineup(preset, (LAZY, *BASELINES), choose_device("cpu")).engines
     edits = Edits(preset.context_encoder["window_tokens"], preset.context_encoder["overview_tokens"])
-    return {case.name: asdict(count_edit(engines[case.engine], edits.make(case))) for case in FIXED}
+    return {
+        case.name: asdict(count_edit(engine, next_edit(engine, edits, case)))
+        for case in FIXED
+        for engine in [engines[case.engine]]
+    }
 
 
 def differences(committed: Mapping[str, Any], counted: Mapping[str, Any], path: str = "") -> list[str]:

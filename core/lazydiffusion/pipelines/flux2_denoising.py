@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_flux2 import Flux2KVCache
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +13,7 @@ from torch.nn import functional
 from lazydiffusion import tokens
 from lazydiffusion.geometry import EditPlan
 from lazydiffusion.models.patches import gather
-from lazydiffusion.pipelines.flux2_latents import Surroundings
+from lazydiffusion.pipelines.flux2_latents import WindowReading
 from lazydiffusion.pipelines.flux2_reference import CachedStep, Laziness, Placed, Velocity
 from lazydiffusion.pipelines.sampling import Callback
 
@@ -24,14 +23,15 @@ class PreparedKleinEdit:
     """All that the variations of one edit share: made once, by `prepare`."""
 
     plan: EditPlan
-    surroundings: Surroundings
+    window: WindowReading
+    hidden: Bool[Tensor, "rows cols"]
+    """The tokens that are decoded; on the CPU."""
     indices: Int64[Tensor, "1 k"]
     """Where the noisy tokens lie, row-major in the window."""
     ids: Int64[Tensor, "1 k 4"]
     visible: Bool[Tensor, "1 k 1"]
     """The noisy tokens that the mask does not touch: the ring, and what rounds up their number."""
     reference: Placed
-    cache: Flux2KVCache | None
     text: Placed
     negative: Placed | None
     """None: no guidance."""
@@ -69,11 +69,11 @@ def denoise(
     reference (graphs of them).
     """
     levels = [float(t) for t in (timesteps / scheduler.config.num_train_timesteps).cpu()]
-    window = edit.surroundings.latents.flatten(2).transpose(1, 2).float()  # (1, rows * cols, C)
+    window = edit.window.latents.flatten(2).transpose(1, 2).float()  # (1, rows * cols, C)
     own = gather(window, edit.indices)
     known = edit.visible if edit.laziness.renoise else torch.zeros_like(edit.visible)
     velocities = [
-        Velocity(transformer, text, edit.reference, edit.laziness, edit.cache, cached_step)
+        Velocity(transformer, text, edit.reference, edit.laziness, edit.window.cache, cached_step)
         for text in (edit.text, edit.negative)
         if text is not None
     ]

@@ -31,7 +31,7 @@ from lazydiffusion.pipelines.arguments import (
 )
 from lazydiffusion.pipelines.flux2_denoising import PreparedKleinEdit, denoise, noisy_tokens
 from lazydiffusion.pipelines.flux2_graphs import GraphedVelocity
-from lazydiffusion.pipelines.flux2_latents import Surroundings
+from lazydiffusion.pipelines.flux2_latents import WindowReading
 from lazydiffusion.pipelines.flux2_placement import STREAMED, TURNS, WHOLE, stream_blocks
 from lazydiffusion.pipelines.flux2_reference import (
     CACHED,
@@ -41,6 +41,7 @@ from lazydiffusion.pipelines.flux2_reference import (
     allow_caching,
     read_reference,
 )
+from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.pipelines.lazy import LazyDiffusionOutput, StepCallback
 from lazydiffusion.pipelines.sampling import Callback
 from lazydiffusion.window import Box
@@ -187,14 +188,16 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         guidance: float | None = None,
         max_sequence_length: int = TEXT_LENGTH,
         laziness: Laziness | None = None,
+        kept: Kept[WindowReading] | None = None,
         on_stage: Stage | None = None,
     ) -> PreparedKleinEdit:
         """Run VAE, text encoder and reference, once for all variations.
 
         Mask (h, w), 0..1, and sketch (h, w, 4): of the canvas's region. The sketch is laid over the canvas inside the
         mask: the model sees it in its reference. With a strength below 1 the fill also starts from there, noised to
-        the level at which the last `strength` of the steps begin. Raises BadInput, also for guidance or a negative
-        prompt that a distilled model cannot use.
+        the level at which the last `strength` of the steps begin. `kept`: what the last edit read; VAE and reference
+        only run where this one's window shows something else. Raises BadInput, also for guidance or a negative prompt
+        that a distilled model cannot use.
         """
         laziness, plan = laziness or Laziness(), plan or self.plan(canvas, mask)
         check_edit(canvas, mask, sketch, strength)
@@ -215,26 +218,26 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         ids = gather(self._prepare_latent_ids(grid).to(self.device), indices)
         reference_ids = self._prepare_image_ids([grid], 1).to(self.device)
 
-        surroundings = self._encoded(canvas, mask, sketch, plan)
+        window = self._read_window(canvas, mask, sketch, plan, kept or Kept())
         _tell(on_stage, "encode")
         with self._beside() as made_beside:
             text = made_beside(self._words(prompt, max_sequence_length))
             guided = guidance > 1
             negative = made_beside(self._words(negative_prompt, max_sequence_length)) if guided else None
         _tell(on_stage, "text")
-        packed = self._pack_latents(surroundings.latents).to(self.transformer.dtype)
+        packed = self._pack_latents(window.latents).to(self.transformer.dtype)
         reference = Placed(packed, reference_ids)
-        caching = laziness.reference == CACHED
-        cache = read_reference(self.transformer, reference, text) if caching else None
+        if laziness.reference == CACHED and window.cache is None:
+            window.cache = read_reference(self.transformer, reference, text)
         _tell(on_stage, "reference")
         return PreparedKleinEdit(
             plan=plan,
-            surroundings=surroundings,
+            window=window,
+            hidden=torch.from_numpy(plan.hidden),
             indices=indices,
             ids=ids,
             visible=visible,
             reference=reference,
-            cache=cache,
             text=text,
             negative=negative,
             guidance=guidance,
@@ -258,7 +261,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         step = self._cached_step() if edit.laziness.reference == CACHED else None
         latents = denoise(self.transformer, self.scheduler, timesteps, edit, noise, callback, step)
         _tell(on_stage, "denoise")
-        window = flux2_latents.decode(self.vae, self._in_place(edit, latents), edit.surroundings)
+        window = flux2_latents.decode(self.vae, self._in_place(edit, latents), edit.window, edit.hidden)
         colours = window_pixels.fill_colours(window[0], edit.plan)
         _tell(on_stage, "decode")
         return colours
@@ -266,7 +269,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
     @torch.no_grad()
     def preview(self, edit: PreparedKleinEdit, clean: Float[Tensor, "1 k c"]) -> npt.NDArray[np.uint8]:
         """What clean noisy-place tokens show, coarsely: the fill box (h, w, 3) at canvas resolution."""
-        window = flux2_latents.preview(self.vae, self._in_place(edit, clean), edit.surroundings)
+        window = flux2_latents.preview(self.vae, self._in_place(edit, clean), edit.window, edit.hidden)
         return window_pixels.fill_colours(window[0], edit.plan)
 
     def _cached_step(self) -> CachedStep | None:
@@ -292,26 +295,31 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         All of it is drawn, for a generator cannot skip: a place's noise does not depend on the mask.
         """
         device = generator.device if generator is not None else torch.device("cpu")
-        grid = torch.randn(edit.surroundings.latents.shape, generator=generator, device=device)
+        grid = torch.randn(edit.window.latents.shape, generator=generator, device=device)
         return gather(self._pack_latents(grid.to(self.device)), edit.indices)
 
-    def _encoded(
+    def _read_window(
         self,
         canvas: Canvas,
         mask: npt.NDArray[np.floating],
         sketch: npt.NDArray[np.uint8] | None,
         plan: EditPlan,
-    ) -> Surroundings:
-        """The window with all that is in it, the sketch laid over it, and its latents: one run of the encoder."""
+        kept: Kept[WindowReading],
+    ) -> WindowReading:
+        """The window with all that is in it, the sketch laid over it: read by the VAE unless it is the one kept."""
         pixels = canvas.pixels
         if sketch is not None:
             drawn = np.where((mask > 0)[..., None], sketch, 0)
             pixels = compose.paste(pixels, drawn, Box(0, 0, canvas.region.w, canvas.region.h))
         shown = replace(canvas, pixels=pixels)
         view = compose.view(shown, None, plan.window, plan.working_size)
-        picture = window_pixels.view_colours(view, self.device)
-        latents = self._encode_vae_image(picture.to(self.vae.dtype), generator=None)
-        return Surroundings(picture, latents, torch.from_numpy(plan.hidden))
+
+        def read() -> WindowReading:
+            picture = window_pixels.view_colours(view, self.device)
+            latents = self._encode_vae_image(picture.to(self.vae.dtype), generator=None)
+            return WindowReading(view, picture, latents)
+
+        return kept.get(lambda reading: reading.view.shows_same(view), read)
 
     def _words(self, prompt: str, length: int) -> Placed:
         """A prompt's words, by the text encoder or from the last few prompts."""
@@ -360,7 +368,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
 
     def _in_place(self, edit: PreparedKleinEdit, latents: Tensor) -> Tensor:
         """The window's latents (1, C, rows, cols) with the noisy tokens' among them."""
-        grid = edit.surroundings.latents
+        grid = edit.window.latents
         window = scatter(self._pack_latents(grid).float(), edit.indices, latents.float())
         return window.transpose(1, 2).reshape(grid.shape)
 

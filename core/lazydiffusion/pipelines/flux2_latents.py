@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from diffusers import Flux2KleinInpaintPipeline
+from diffusers.models.transformers.transformer_flux2 import Flux2KVCache
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from lazydiffusion import compose
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.models.latent_codec import islands
 from lazydiffusion.window import PATCH, Box
@@ -32,17 +34,19 @@ PREVIEW_SHRINK = 4
 
 
 @dataclass
-class Surroundings:
-    """What the hidden tokens lie in."""
+class WindowReading:
+    """What the models have read of a window: the same for all masks, prompts and seeds."""
 
+    view: compose.View
+    """The window as the canvas has it, the sketch laid over it."""
     picture: Float[Tensor, "1 3 h w"]
-    """The window as the canvas has it, the sketch laid over it; -1..1."""
+    """The same, -1..1."""
     latents: Float[Tensor, "1 c rows cols"]
     """Its tokens, scaled as the transformer gets them."""
-    hidden: Bool[Tensor, "rows cols"]
-    """The tokens that are decoded; on the CPU."""
     statistics: lazy_vae.NormStatistics | None = None
-    """Recorded at the first decode of a part, shared by all variations."""
+    """Recorded at the first decode of a part."""
+    cache: Flux2KVCache | None = None
+    """The transformer's keys and values for it, where they were asked for."""
 
 
 def raw_latents(vae: Any, tokens: Float[Tensor, "1 c rows cols"]) -> Float[Tensor, "1 d lh lw"]:
@@ -54,40 +58,39 @@ def raw_latents(vae: Any, tokens: Float[Tensor, "1 c rows cols"]) -> Float[Tenso
 
 
 def decode(
-    vae: Any, tokens: Float[Tensor, "1 c rows cols"], surroundings: Surroundings
+    vae: Any, tokens: Float[Tensor, "1 c rows cols"], window: WindowReading, hidden: Bool[Tensor, "rows cols"]
 ) -> Float[Tensor, "1 3 h w"]:
-    """The window with the hidden tokens' pixels in place, -1..1."""
+    """The window with the hidden tokens' pixels in place, -1..1. `hidden`: on the CPU."""
     latents = raw_latents(vae, tokens)
-    boxes = islands(surroundings.hidden)
-    if sum(box.w * box.h for box in boxes) >= FULL_DECODE_SHARE * surroundings.hidden.numel():
-        return _over(surroundings, vae.decode(latents, return_dict=False)[0])
-    if surroundings.statistics is None:
-        surroundings.statistics = _overview_statistics(vae, surroundings.picture)
+    boxes = islands(hidden)
+    if sum(box.w * box.h for box in boxes) >= FULL_DECODE_SHARE * hidden.numel():
+        return _over(window.picture, hidden, vae.decode(latents, return_dict=False)[0])
+    if window.statistics is None:
+        window.statistics = _overview_statistics(vae, window.picture)
     features = lazy_vae.decode_middle(vae, latents)
-    decoded = surroundings.picture.clone()
+    decoded = window.picture.clone()
     for box in boxes:
         region = Box(*(PATCH * side for side in box.as_list()))
-        with lazy_vae.given_norms(surroundings.statistics):
+        with lazy_vae.given_norms(window.statistics):
             part = lazy_vae.run_layers(lazy_vae.decoder_layers(vae), features, region)
         decoded[(..., *region.slices())] = part.to(decoded.dtype)
-    return _over(surroundings, decoded)
+    return _over(window.picture, hidden, decoded)
 
 
 def preview(
-    vae: Any, tokens: Float[Tensor, "1 c rows cols"], surroundings: Surroundings
+    vae: Any, tokens: Float[Tensor, "1 c rows cols"], window: WindowReading, hidden: Bool[Tensor, "rows cols"]
 ) -> Float[Tensor, "1 3 h w"]:
     """As decode, but coarse, and at a sixteenth of the cost of a full decode."""
     small = functional.avg_pool2d(raw_latents(vae, tokens), PREVIEW_SHRINK, ceil_mode=True)
     decoded = vae.decode(small, return_dict=False)[0].float()
-    size = surroundings.picture.shape[-2:]
-    return _over(surroundings, functional.interpolate(decoded, size=size, mode="bilinear"))
+    size = window.picture.shape[-2:]
+    return _over(window.picture, hidden, functional.interpolate(decoded, size=size, mode="bilinear"))
 
 
-def _over(surroundings: Surroundings, decoded: Tensor) -> Tensor:
+def _over(picture: Float[Tensor, "1 3 h w"], hidden: Tensor, decoded: Tensor) -> Tensor:
     """The picture, with what is decoded where it is hidden."""
-    hidden = surroundings.hidden.to(decoded.device)
-    hidden = hidden.repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)
-    return torch.where(hidden, decoded.to(surroundings.picture.dtype), surroundings.picture).clamp(-1, 1)
+    hidden = hidden.to(decoded.device).repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)
+    return torch.where(hidden, decoded.to(picture.dtype), picture).clamp(-1, 1)
 
 
 def _overview_statistics(vae: Any, picture: Float[Tensor, "1 3 h w"]) -> lazy_vae.NormStatistics:

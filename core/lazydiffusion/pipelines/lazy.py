@@ -36,6 +36,7 @@ from lazydiffusion.pipelines.arguments import (
     sketch_array,
 )
 from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
+from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.pipelines.sampling import Callback, Guidance, Known, denoise
 from lazydiffusion.window import PATCH, Box, choose_window
 
@@ -55,14 +56,34 @@ class LazyDiffusionOutput(BaseOutput):
     box: tuple[int, int, int, int]
 
 
+@dataclass(frozen=True)
+class CanvasReading:
+    """What the encoders have read: the same for all prompts, sketches and seeds."""
+
+    plan: EditPlan
+    views: tuple[compose.View, compose.View]
+    """Of the window and of the overview."""
+    encoded: Encoded
+    context: Tensor
+    """(1, K, C)."""
+
+    def is_of(self, plan: EditPlan, views: tuple[compose.View, compose.View]) -> bool:
+        """Whether these would be read the same. What lies in the hole was not read."""
+        mine = self.plan
+        return (
+            (mine.canvas_size, mine.window, mine.working_size)
+            == (plan.canvas_size, plan.window, plan.working_size)
+            and np.array_equal(mine.indices, plan.indices)
+            and all(own.shows_same(other) for own, other in zip(self.views, views, strict=True))
+        )
+
+
 @dataclass
 class PreparedEdit:
     """All that the variations of one edit share: made once, by `prepare`."""
 
     plan: EditPlan
-    encoded: Encoded
-    context: Tensor
-    """(1, K, C)."""
+    reading: CanvasReading
     conditional: Conditions
     unconditional: Conditions | None
     guidance: Guidance
@@ -172,14 +193,14 @@ class LazyDiffusionPipeline(DiffusionPipeline):
 
         plan_ = self.plan(canvas, mask)
         fills: list[npt.NDArray[np.uint8]] = []
-        edit: PreparedEdit | None = None
+        kept = Kept[CanvasReading]()
         alpha = mask[plan_.fill_box.slices()]
         with self.progress_bar(total=count) as bar:
             for words in prompts:
                 edit = self.prepare(
                     canvas, mask, words,
                     plan=plan_, negative_prompt=negative_prompt, sketch=sketch_array(sketch_image), strength=strength,
-                    steps=num_inference_steps, guidance=guidance_scale, context_from=edit,
+                    steps=num_inference_steps, guidance=guidance_scale, kept=kept,
                 )  # fmt: skip
                 for _ in range(num_images_per_prompt):
                     own = generator[len(fills)] if isinstance(generator, list) else generator
@@ -219,21 +240,19 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         strength: float = 1.0,
         steps: int | None = None,
         guidance: float | None = None,
-        context_from: PreparedEdit | None = None,
+        kept: Kept[CanvasReading] | None = None,
     ) -> PreparedEdit:
         """Run the encoders, once for all variations. Mask (h, w), 0..1, and sketch (h, w, 4): of the canvas's region.
 
-        `context_from`: an edit of the same canvas and mask whose context is reused (only the prompt differs).
+        `kept`: what the last edit read; the encoders only run where this one would read something else.
         """
         plan = plan or self.plan(canvas, mask)
         check_edit(canvas, mask, sketch, strength)
         steps = steps or self.config.default_steps
         scale = self.config.default_guidance if guidance is None else guidance
         indices = torch.from_numpy(plan.indices)[None].to(self.device)
-        if context_from is None:
-            encoded, context = self._read_canvas(canvas, mask, plan, indices)
-        else:
-            encoded, context = context_from.encoded, context_from.context
+        reading = self._read_canvas(canvas, mask, plan, indices, kept or Kept())
+        encoded, context = reading.encoded, reading.context
         positions = gather(torch.from_numpy(plan.window_positions)[None].to(self.device), indices)
         drawn = self._read_sketch(sketch, canvas, plan, indices)
 
@@ -255,8 +274,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             start = self._starting_tokens(canvas, sketch, plan, encoded)
         return PreparedEdit(
             plan=plan,
-            encoded=encoded,
-            context=context,
+            reading=reading,
             conditional=conditional,
             unconditional=unconditional,
             guidance=Guidance(scale, self.config.guidance_low, self.config.guidance_high),
@@ -277,7 +295,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
 
         `frugal`: with less memory and more time (guidance in two passes, no CUDA graphs), for when memory is short.
         """
-        encoded, plan = edit.encoded, edit.plan
+        encoded, plan = edit.reading.encoded, edit.plan
         noise = self._noise(plan, encoded.indices, generator)
         self.scheduler.set_timesteps(edit.steps, device=self.device)
         tokens = noise
@@ -305,19 +323,34 @@ class LazyDiffusionPipeline(DiffusionPipeline):
 
     def preview(self, edit: PreparedEdit, tokens: Tensor) -> npt.NDArray[np.uint8]:
         """What clean tokens (1, K, D) show: the fill box (h, w, 3) at working scale, or at the canvas's if less."""
-        plan = edit.plan
-        tokens = torch.where(edit.encoded.keep, edit.encoded.tokens, tokens)
+        plan, encoded = edit.plan, edit.reading.encoded
+        tokens = torch.where(encoded.keep, encoded.tokens, tokens)
         scale = min(1.0, plan.scale)
         size = max(1, round(plan.fill_box.w * scale)), max(1, round(plan.fill_box.h * scale))
-        return self._fill_box(tokens, edit.encoded, plan, size)
+        return self._fill_box(tokens, encoded, plan, size)
 
     def _read_canvas(
-        self, canvas: Canvas, mask: npt.NDArray[np.floating], plan: EditPlan, indices: Tensor
-    ) -> tuple[Encoded, Tensor]:
-        """The codec's view of the window, and the context: one run of the encoder."""
+        self,
+        canvas: Canvas,
+        mask: npt.NDArray[np.floating],
+        plan: EditPlan,
+        indices: Tensor,
+        kept: Kept[CanvasReading],
+    ) -> CanvasReading:
+        """The canvas as the models see it, read by the encoders unless it is the one that is kept."""
         window = compose.view(canvas, mask, plan.window, plan.working_size, plan.fill_box)
         everything = Box(0, 0, *plan.canvas_size)
         overview = compose.view(canvas, mask, everything, plan.overview_size, plan.fill_box)
+
+        def read() -> CanvasReading:
+            return CanvasReading(plan, (window, overview), *self._encode(window, overview, plan, indices))
+
+        return kept.get(lambda reading: reading.is_of(plan, (window, overview)), read)
+
+    def _encode(
+        self, window: compose.View, overview: compose.View, plan: EditPlan, indices: Tensor
+    ) -> tuple[Encoded, Tensor]:
+        """The codec's view of the window, and the context: one run of the encoder."""
         colour, hole = self._seen(window)
         encoded = self.codec.encode(colour, hole, indices)
         around, around_hole = self._seen(overview)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from lazydiffusion.canvas import Canvas
+from lazydiffusion.compose import View
 from lazydiffusion.geometry import EditPlan, Framing
 from lazydiffusion.models.codecs import Encoded
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
@@ -28,10 +29,10 @@ class RegenerateImagePipeline(LazyDiffusionPipeline):
         chosen = super().plan(canvas, mask)
         return replace(chosen, indices=np.arange(chosen.hidden.size, dtype=np.int64))
 
-    def _read_canvas(
-        self, canvas: Canvas, mask: npt.NDArray[np.floating], plan: EditPlan, indices: Tensor
+    def _encode(
+        self, window: View, overview: View, plan: EditPlan, indices: Tensor
     ) -> tuple[Encoded, Tensor]:
-        encoded, context = super()._read_canvas(canvas, mask, plan, indices)
+        encoded, context = super()._encode(window, overview, plan, indices)
         forgotten: Any = self.codec.forget(encoded)
         return forgotten, context
 

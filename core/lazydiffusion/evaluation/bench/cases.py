@@ -20,8 +20,9 @@ from lazydiffusion.window import PATCH, Box, overview_size, region_to_send
 
 COMPARED = (LAZY, REGENERATE_IMAGE, REGENERATE_CROP)
 """The engines that share a decoder size, a codec, a text encoder and a way of sampling."""
-WHOLE, REGION = "whole", "region"
-"""How an engine is given the canvas: all its pixels, or as editors send it (a region in full, and an overview)."""
+WHOLE, REGION, AGAIN = "whole", "region", "again"
+"""How an engine is given the canvas: all its pixels; as editors send it (a region in full, and an overview); or all its
+pixels after an edit of the same selection with other words, of which it keeps what it has read."""
 USUAL_SHARE = 0.1
 """The mask's share of the native window where something else is varied."""
 USUAL_STEPS = 20
@@ -43,7 +44,7 @@ class Case:
     @property
     def name(self) -> str:
         """What a progress bar says."""
-        sent = ", as sent" if self.sent == REGION else ""
+        sent = {WHOLE: "", REGION: ", as sent", AGAIN: ", again"}[self.sent]
         return f"{self.engine}, {100 * self.share:g} %, {self.canvas} px{sent}, {self.steps} steps"
 
 
@@ -79,7 +80,7 @@ class Sweeps:
         return sorted(self.steps)[len(self.steps) // 2]
 
     def cases(self) -> list[Case]:
-        """Every case once. The lazy engine's canvases are also given as editors send them."""
+        """Every case once. The lazy engine's canvases are also given as editors send them, and the window again."""
         found = []
         for engine in self.engines:
             found += [Case(engine, share, self.native, self.usual_steps) for share in self.masks]
@@ -87,6 +88,7 @@ class Sweeps:
             found += [Case(engine, USUAL_SHARE, self.native, number) for number in self.steps]
             if engine == LAZY:
                 found += [Case(LAZY, USUAL_SHARE, side, self.usual_steps, REGION) for side in self.canvases]
+                found.append(Case(LAZY, USUAL_SHARE, self.native, self.usual_steps, AGAIN))
         return list(dict.fromkeys(found))
 
 
@@ -116,12 +118,12 @@ class Edits:
 
     def __init__(self, window_tokens: int, overview_tokens: int):
         self.window_tokens, self.overview_tokens = window_tokens, overview_tokens
-        self._pictures: dict[tuple[float, int, str], tuple[Canvas, npt.NDArray[np.float32]]] = {}
+        self._pictures: dict[tuple[float, int, bool], tuple[Canvas, npt.NDArray[np.float32]]] = {}
         self._numbers = count()
 
     def make(self, case: Case) -> Edit:
         """The case's edit. Its prompt is a new one of the same length: what is remembered of prompts is no help."""
-        key = case.share, case.canvas, case.sent
+        key = case.share, case.canvas, case.sent == REGION
         if key not in self._pictures:
             self._pictures[key] = self._picture(case)
         canvas, mask = self._pictures[key]
@@ -138,7 +140,7 @@ class Edits:
         pixels[..., 2] = (x % 256)[:, None]
         mask = np.zeros((side, side), np.float32)
         mask[hole.slices()] = 1
-        if case.sent == WHOLE:
+        if case.sent != REGION:
             return Canvas.of(pixels), mask
         region = region_to_send((side, side), hole, side=self.window_tokens)
         size = overview_size((side, side), self.overview_tokens)

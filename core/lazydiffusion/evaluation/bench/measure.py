@@ -13,7 +13,7 @@ from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.evaluation.bench.cases import Case, Edits
 from lazydiffusion.evaluation.bench.counting import Cost, count_edit
 from lazydiffusion.evaluation.bench.lineup import Lineup
-from lazydiffusion.evaluation.bench.parts import Timed, part_times, run_edit, watched
+from lazydiffusion.evaluation.bench.parts import Timed, next_edit, part_times, run_edit, watched
 from lazydiffusion.evaluation.bench.peaks import peak_memory
 
 PART_RUNS = 3
@@ -64,21 +64,20 @@ def measure(
     for case in cases:
         engine = lineup.engines[case.engine]
         advance(f"count: {case.name}")
-        measured.append(Measured(case, count_edit(engine, edits.make(case))))
+        measured.append(Measured(case, count_edit(engine, next_edit(engine, edits, case))))
         advance(f"warm up: {case.name}")
-        run_edit(engine, edits.make(case))
+        run_edit(engine, next_edit(engine, edits, case))
     for number in range(min(PART_RUNS, repeats)):
         for found in rng.sample(measured, len(measured)):
             engine = lineup.engines[found.case.engine]
             advance(f"parts: {found.case.name}")
-            edit = edits.make(found.case)
+            edit = next_edit(engine, edits, found.case)
             with peak_memory(engine.pipeline.device) as peak:
                 found.parts_ms.append(part_times(engine, edit))
             if number == 0:
                 on_cuda = engine.pipeline.device.type == "cuda"
-                found.peak_bytes = (
-                    peak_without_graphs(engine, edits.make(found.case)) if on_cuda else peak.bytes
-                )
+                edit = next_edit(engine, edits, found.case)
+                found.peak_bytes = peak_without_graphs(engine, edit) if on_cuda else peak.bytes
     time_in_turns(measured, lineup.engines, edits, repeats, rng, advance)
     return measured
 
@@ -98,7 +97,8 @@ def time_in_turns(
     for _ in range(repeats):
         for found in rng.sample(measured, len(measured)):
             advance(f"time: {found.case.name}")
-            found.samples_ms.append(run_edit(engines[found.case.engine], edits.make(found.case)))
+            engine = engines[found.case.engine]
+            found.samples_ms.append(run_edit(engine, next_edit(engine, edits, found.case)))
 
 
 def peak_without_graphs(engine: LazyEngine, edit: Edit) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from lazydiffusion import compose
 from lazydiffusion.devices import synchronise
 from lazydiffusion.engines.base import Edit, Engine, Report
+from lazydiffusion.evaluation.bench.cases import AGAIN, Case, Edits
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
 from lazydiffusion.pipelines.sampling import Step
 
@@ -110,6 +111,14 @@ def run_edit(engine: Timed, edit: Edit, report: Report | None = None) -> float:
         pass
     synchronise(device)
     return 1000 * (time.perf_counter() - start)
+
+
+def next_edit(engine: Timed, edits: Edits, case: Case) -> Edit:
+    """An edit of the case, for an engine that has never seen its canvas, or, where the case says so, has just."""
+    engine.forget()
+    if case.sent == AGAIN:
+        run_edit(engine, edits.make(case))
+    return edits.make(case)
 
 
 def within(around: Around, part: str, call: Callable[..., Any]) -> Callable[..., Any]:

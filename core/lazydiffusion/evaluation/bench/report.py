@@ -15,7 +15,7 @@ import torch
 
 from lazydiffusion import __version__
 from lazydiffusion.devices import Choice
-from lazydiffusion.evaluation.bench.cases import REGION, Sweeps
+from lazydiffusion.evaluation.bench.cases import AGAIN, REGION, Sweeps
 from lazydiffusion.evaluation.bench.lineup import PAPER_CONFIG, Lineup, weight_bytes
 from lazydiffusion.evaluation.bench.measure import Measured
 from lazydiffusion.evaluation.bench.parts import PARTS, STEPS
@@ -175,7 +175,9 @@ def _times(found: Results) -> Iterator[str]:
         "## Time, memory, operations",
         "",
         "Time is end to end, from canvas and mask to the fill. K is how many tokens the decoder makes. Memory is what "
-        "an edit takes at most beside the weights. The last two columns are FLOP/s relative to the matrix product.",
+        "an edit takes at most beside the weights. The last two columns are FLOP/s relative to the matrix product. "
+        "As sent: as editors send a canvas, a region in full and an overview; again: after an edit of the same "
+        "selection with other words, of which what the encoders read is kept.",
         "",
         "| engine | mask | canvas | steps | K | median ms | quartiles | fastest | memory MB | GFLOP | edit | step |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -268,4 +270,4 @@ def percent(share: float) -> str:
 
 
 def _canvas(row: Row) -> str:
-    return f"{row['canvas']} px" + (", as sent" if row["sent"] == REGION else "")
+    return f"{row['canvas']} px" + {REGION: ", as sent", AGAIN: ", again"}.get(row["sent"], "")

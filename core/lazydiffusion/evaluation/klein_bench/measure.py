@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation.bench.cases import USUAL_SHARE, Case, Edits, check_masks_and_steps
+from lazydiffusion.evaluation.bench.cases import AGAIN, USUAL_SHARE, WHOLE, Case, Edits, check_masks_and_steps
 from lazydiffusion.evaluation.bench.measure import SEED, Advance, time_in_turns
-from lazydiffusion.evaluation.bench.parts import part_times, run_edit
+from lazydiffusion.evaluation.bench.parts import next_edit, part_times, run_edit
 from lazydiffusion.evaluation.bench.peaks import peak_memory
 from lazydiffusion.evaluation.klein_bench.lineup import KleinLineup
 from lazydiffusion.evaluation.klein_bench.parts import PARTS, Cost, count_edit, watched
@@ -33,7 +33,7 @@ class Measured:
 def make_cases(
     views: Sequence[str], masks: Sequence[float], canvases: Sequence[int], steps: Sequence[int], native: int
 ) -> list[Case]:
-    """The first view at every mask, the others at the usual one: seconds of a GPU are dear.
+    """The first view at every mask, and again at the usual one, as are the others: seconds of a GPU are dear.
 
     diffusers' own pipeline denoises its whole window whatever the mask is. Raises BadInput for what cannot be run.
     """
@@ -42,10 +42,12 @@ def make_cases(
     check_masks_and_steps(masks, steps)
     usual = USUAL_SHARE if USUAL_SHARE in masks else sorted(masks)[len(masks) // 2]
     return [
-        Case(view, share, native, number)
+        Case(view, share, native, number, sent)
         for number in steps
         for view in views
-        for share in (masks if view == views[0] else [usual])
+        for share, sent in (
+            [*((share, WHOLE) for share in masks), (usual, AGAIN)] if view == views[0] else [(usual, WHOLE)]
+        )
     ]
 
 
@@ -63,12 +65,14 @@ def measure(
     measured = []
     for case in cases:
         advance(f"count: {case.name}")
-        measured.append(Measured(case, count_edit(lineup.engines[case.engine], edits.make(case))))
+        engine = lineup.engines[case.engine]
+        measured.append(Measured(case, count_edit(engine, next_edit(engine, edits, case))))
         advance(f"warm up: {case.name}")  # its CUDA graph as well, which counting goes without
-        run_edit(lineup.engines[case.engine], edits.make(case))
+        run_edit(engine, next_edit(engine, edits, case))
     for found in rng.sample(measured, len(measured)):
         advance(f"parts: {found.case.name}")
-        engine, edit = lineup.engines[found.case.engine], edits.make(found.case)
+        engine = lineup.engines[found.case.engine]
+        edit = next_edit(engine, edits, found.case)
         with peak_memory(engine.pipeline.device) as peak:
             found.parts_ms = part_times(engine, edit, PARTS, watched)
         found.peak_bytes = peak.bytes
