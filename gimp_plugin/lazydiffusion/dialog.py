@@ -16,7 +16,7 @@ from lazydiffusion.client.words import edit_state, progress, share_done
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.events import Event, Filled, Previewed, Stepped
 from lazydiffusion.protocol import EditSettings
-from lazydiffusion.window import WINDOW_TOKENS, Box, Size
+from lazydiffusion.window import Box, Size
 
 from .arguments import sketch_of, store_values, values_of
 from .background import in_background, in_main
@@ -274,7 +274,7 @@ class FillDialog:
     # Reading, and what the core tells.
 
     def _read(self, settings: EditSettings, values: FieldValues) -> Snapshot:
-        tokens = self.core.window_tokens(values.model, WINDOW_TOKENS)
+        tokens = self.core.window_tokens(values.model)
         sketch = self.form.sketch_layer
         return snapshot(self.picture, settings, self._everything, sketch, tokens)
 

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from lazydiffusion.client.core import look
 from lazydiffusion.client.fields import FieldValues
+from lazydiffusion.client.model_choice import window_tokens
 from lazydiffusion.client.modes import Mode, settings_for
 from lazydiffusion.client.running import run
 from lazydiffusion.client.words import layer_name, tr
@@ -172,7 +174,8 @@ def _fill(
         raise ImageError(tr("Nothing is selected. Select what is to be filled, or set whole-canvas."))
     Gimp.progress_init(tr("Reading the canvas…"))
     try:
-        read = snapshot(picture, settings, everything, sketch)
+        tokens = window_tokens(look() or {}, settings.model)
+        read = snapshot(picture, settings, everything, sketch, tokens)
         fills = run(read.request, _tell, CLIENT)
         layers = [NewLayer(layer_name(settings.prompt, it.seed), it.box, it.rgba) for it in fills]
         return picture.add_layers(layers, masks=settings.feather > 0)

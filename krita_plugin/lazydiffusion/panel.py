@@ -11,7 +11,6 @@ from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.words import nothing_selected, tr
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.protocol import EditSettings
-from lazydiffusion.window import WINDOW_TOKENS
 
 from .applying import Applying
 from .core_watch import CoreWatch
@@ -82,7 +81,7 @@ class Panel(PanelWidgets):
                 settings,
                 everything,
                 self.settings.sketch.layer,
-                self.watch.core.window_tokens(settings.model, WINDOW_TOKENS),
+                self.watch.core.window_tokens(settings.model),
                 self.devicePixelRatioF(),
             )
         except LazyDiffusionError as error:

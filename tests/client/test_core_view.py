@@ -10,7 +10,9 @@ import pytest
 from tests.client.stand_in import StandIn
 
 from lazydiffusion.client import core_view
-from lazydiffusion.client.core_view import CoreView
+from lazydiffusion.client.core_view import AGAIN_AFTER, CoreView
+from lazydiffusion.client.errors import CoreFailedToStart
+from lazydiffusion.client.model_choice import UNKNOWN_WINDOW_TOKENS
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +48,8 @@ def test_a_running_core_is_told_in_words(core: StandIn, later: Later) -> None:
     told: list[str] = []
     view = CoreView(lambda: told.append(view.text), later, "gimp-1")
     assert view.text == "Not running. It starts with the first edit."
-    assert view.window_tokens("clipart", 16) == 16
+    assert view.window_tokens("clipart") == 16
+    assert view.window_tokens("flux2-klein") == 64  # what is not known is not sent too small
     view.look()
     view.look()
     assert len(later.waiting) == 1, "one question at a time"
@@ -63,6 +66,41 @@ def test_one_that_is_not_installed_is_told_with_the_remedy(runtime: Path, later:
     later.run()
     assert view.info is None
     assert "lazydiffusion connect" in view.text
+
+
+def test_a_start_that_failed_is_told_until_a_core_answers_and_not_tried_with_every_key(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: Any) -> Any:
+        raise CoreFailedToStart(
+            "The core ended while it was starting (status 4). Run `lazydiffusion doctor`."
+        )
+
+    clock = [1000.0]
+    monkeypatch.setattr(core_view.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(core_view, "connect", broken)
+    monkeypatch.setattr(core_view, "look", lambda: None)
+    view = CoreView(lambda: None, later)
+    view.warm()
+    later.run()
+    for _ in range(5):
+        view.warm()
+        assert later.waiting == []
+        view.look()
+        later.run()
+        assert "lazydiffusion doctor" in view.text
+    clock[0] += AGAIN_AFTER
+    view.warm()
+    assert len(later.waiting) == 1
+    later.run()
+    monkeypatch.setattr(core_view, "look", lambda: {"state": "ready"})
+    view.look()
+    later.run()
+    assert view.problem == ""
+    monkeypatch.setattr(core_view, "look", lambda: None)
+    view.look()
+    later.run()
+    assert view.problem == "", "that is over: it ended since"
 
 
 def test_warming_says_that_it_starts_until_it_has(core: StandIn, later: Later) -> None:
@@ -86,8 +124,8 @@ def test_models_and_their_windows(later: Later) -> None:
     view = CoreView(lambda: None, later)
     view.info = {"models": [{"name": "clipart", "window_tokens": 16}, {"name": "large", "window_tokens": 32}]}
     assert [choice.name for choice in view.choices] == ["clipart", "large"]
-    assert view.window_tokens("large", 16) == 32
-    assert view.window_tokens("unknown", 16) == 16
+    assert view.window_tokens("large") == 32
+    assert view.window_tokens("unknown") == UNKNOWN_WINDOW_TOKENS
 
 
 KLEIN = {

@@ -16,13 +16,21 @@ pytestmark = pytest.mark.unit
 
 def test_each_numbers_range_is_what_an_edit_takes() -> None:
     for name, field in fields().items():
-        if field.high and name != "variations":
+        if field.high and name not in ("variations", "strength"):
             values = FieldValues(**{name: field.high})
             assert getattr(values.edit_settings(), name) == field.high
             with pytest.raises(BadInput):
                 FieldValues(**{name: field.high + 1}).edit_settings()
-        if field.high:
+        if field.high and name != "strength":
             assert getattr(FieldValues(), name) in (field.low, 0)
+
+
+def test_strength_is_per_cent_and_all_of_it_unless_told_otherwise() -> None:
+    assert FieldValues().edit_settings().strength == 1
+    assert FieldValues(strength=35).edit_settings().strength == 0.35
+    with pytest.raises(BadInput):
+        FieldValues(strength=fields()["strength"].high + 1).edit_settings()
+    assert FieldValues(strength=fields()["strength"].low).edit_settings().strength > 0
 
 
 def test_every_field_that_is_shown_is_described_in_a_sentence() -> None:
@@ -41,10 +49,14 @@ def test_zero_steps_and_guidance_leave_the_choice_to_the_model() -> None:
     assert (chosen.steps, chosen.guidance) == (12, 2.5)
 
 
+@pytest.mark.parametrize("strength", [100, 90, 40])
+@pytest.mark.parametrize("prompt", ["a boat", ""])
 @pytest.mark.parametrize("mode", Mode)
-def test_an_edit_can_be_done_again(mode: Mode) -> None:
+def test_an_edit_can_be_done_again(mode: Mode, prompt: str, strength: int) -> None:
+    if mode is Mode.ADD and not prompt:
+        return  # such an edit cannot be
     values = FieldValues(
-        mode=mode.value, prompt="a boat", negative_prompt="people", variations=2, seed=MAX_SEED - 1,
+        mode=mode.value, strength=strength, prompt=prompt, negative_prompt="people", variations=2, seed=MAX_SEED - 1,
         steps=30, guidance=4.0, grow=2, feather=6, model="other",
     )  # fmt: skip
     asked = settings_for(mode, values.edit_settings())

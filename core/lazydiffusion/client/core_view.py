@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Callable, Optional
 
 from lazydiffusion.client.core import connect, look
-from lazydiffusion.client.model_choice import Download, ModelChoice, downloads, model_choices
+from lazydiffusion.client.model_choice import Download, ModelChoice, downloads, model_choices, window_tokens
 from lazydiffusion.client.words import core_state, tr
+
+AGAIN_AFTER = 30.0
+"""Seconds after a start that failed in which it is not tried again by itself. An edit always tries."""
 
 Background = Callable[[Callable[[], Any], Callable[[Any], None], Callable[[Exception], None]], None]
 """`background(work, done, failed)` does `work` in a thread, then `done(result)` or `failed(error)` in the editor's."""
@@ -37,6 +41,9 @@ class CoreView:
         self.problem = ""
         """Why none can be used: a sentence."""
         self.starting = False
+        self._failure = ""
+        """Why the last start came to nothing; told until a core answers."""
+        self._failed_at = 0.0
 
     @property
     def text(self) -> str:
@@ -57,12 +64,9 @@ class CoreView:
         """The models that there could be, as buttons."""
         return downloads(self.info or {})
 
-    def window_tokens(self, model: str, default: int) -> int:
-        """Side of a model's window, tokens; `default` as long as the core has not said."""
-        for known in (self.info or {}).get("models", []):
-            if known.get("name") == model:
-                return int(known.get("window_tokens") or default)
-        return default
+    def window_tokens(self, model: str) -> int:
+        """Side of a model's window, tokens."""
+        return window_tokens(self.info or {}, model)
 
     def look(self) -> None:
         """Ask once; nothing happens while an earlier question is not answered."""
@@ -95,8 +99,12 @@ class CoreView:
         self._background(do, done, lambda error: self._news(str(error), True))
 
     def warm(self) -> None:
-        """Start the core where it is not running, so that the first edit need not wait for it."""
-        if self.info is None and not self.starting:
+        """Start the core where it is not running, so that the first edit need not wait for it.
+
+        Not again at once where that has failed: it is called with every key that the artist types.
+        """
+        failed = self._failure and time.monotonic() - self._failed_at < AGAIN_AFTER
+        if self.info is None and not self.starting and not failed:
             self.starting = True
             self._changed()
             client = self._client
@@ -113,10 +121,13 @@ class CoreView:
 
     def _started(self, info: Optional[dict[str, Any]], problem: str) -> None:
         self.starting = False
+        self._failure, self._failed_at = problem, time.monotonic()
         self._set(info, problem)
 
     def _set(self, info: Optional[dict[str, Any]], problem: str) -> None:
-        self.info, self.problem = info, problem
+        if info is not None:
+            self._failure = ""
+        self.info, self.problem = info, problem or self._failure
         self._changed()
         if info is not None:
             self._tell_ends()

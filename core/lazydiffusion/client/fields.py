@@ -9,12 +9,14 @@ import random
 from dataclasses import dataclass
 from typing import Union
 
-from lazydiffusion.client.modes import Mode
+from lazydiffusion.client.modes import ADD_STRENGTH, Mode
 from lazydiffusion.client.words import tr
 from lazydiffusion.protocol import MAX_GUIDANCE, MAX_RADIUS, MAX_SEED, MAX_STEPS, EditSettings
 
 MAX_VARIATIONS = 8
 """As many as an editor shows beside each other; the core would make more."""
+LEAST_STRENGTH = 5
+"""Per cent; less would change nothing that can be seen."""
 LARGEST_THROW = 2**31 - 1
 """The largest seed that the dice throw: short enough to be read and typed, and a whole number to every editor."""
 
@@ -48,6 +50,13 @@ def fields() -> dict[str, Field]:
             tr("steps"),
         ),
         "guidance": Field(tr("Guidance"), tr("How closely to follow the prompt"), 0.0, MAX_GUIDANCE),
+        "strength": Field(
+            tr("Strength"),
+            tr("How much of what is there, or of the sketch, is painted anew; less keeps more of it"),
+            LEAST_STRENGTH,
+            100,
+            tr("%"),
+        ),
         "grow": Field(
             tr("Grow"), tr("Make the selection larger by this much first"), 0, MAX_RADIUS, tr("px")
         ),
@@ -88,6 +97,8 @@ class FieldValues:
     """0: the model's own default."""
     guidance: float = 0.0
     """0: the model's own default."""
+    strength: int = 100
+    """Per cent; the mode has its say as well (modes.settings_for)."""
     grow: int = 0
     feather: int = 0
     model: str = EditSettings.model
@@ -105,6 +116,7 @@ class FieldValues:
             seed=self.seed,
             steps=self.steps or None,
             guidance=self.guidance or None,
+            strength=self.strength / 100,
             variations=self.variations,
             feather=self.feather,
             grow=self.grow,
@@ -118,7 +130,8 @@ class FieldValues:
         self.steps, self.guidance = settings.steps or 0, settings.guidance or 0.0
         self.variations = min(settings.variations, MAX_VARIATIONS)
         self.grow, self.feather, self.model = settings.grow, settings.feather, settings.model
-        if settings.strength < 1:
-            self.mode = Mode.ADD.value
+        self.strength = max(LEAST_STRENGTH, round(100 * settings.strength))
+        if settings.strength == ADD_STRENGTH and settings.prompt:
+            self.mode, self.strength = Mode.ADD.value, 100
         elif self.mode == Mode.ADD.value or settings.prompt:
             self.mode = Mode.FILL.value

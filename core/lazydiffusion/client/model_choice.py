@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lazydiffusion.client.words import size, tr
+from lazydiffusion.protocol import EditSettings
+from lazydiffusion.window import WINDOW_TOKENS
 
 LARGE = 10**9
 """Bytes from which a model's size is worth telling."""
+UNKNOWN_WINDOW_TOKENS = 64
+"""Side of the window that a model is taken to have of which nothing is known: 1024 px, as large models have. Where its
+window is smaller, some bytes were sent for nothing; where it were larger than said, the model would see a blur."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,14 @@ def downloads(info: dict[str, Any]) -> list[Download]:
     if info.get("state") == "loading":
         return []
     return [_download(known) for known in _known(info) if known.by_core]
+
+
+def window_tokens(info: dict[str, Any], model: str) -> int:
+    """Side of a model's window, tokens. `info`: as `Core.info` gave it; empty where no core runs."""
+    for known in info.get("models", []):
+        if known.get("name") == model and known.get("window_tokens"):
+            return int(known["window_tokens"])
+    return WINDOW_TOKENS if model == EditSettings.model else UNKNOWN_WINDOW_TOKENS
 
 
 def with_chosen(choices: list[ModelChoice], chosen: str) -> list[ModelChoice]:

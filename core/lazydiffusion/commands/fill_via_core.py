@@ -15,6 +15,7 @@ from lazydiffusion import events
 from lazydiffusion.client import connect
 from lazydiffusion.client.edit import Edit
 from lazydiffusion.client.errors import EditFailed
+from lazydiffusion.client.model_choice import window_tokens
 from lazydiffusion.client.start import COMMAND_VARIABLE
 from lazydiffusion.commands.serve import own_command
 from lazydiffusion.engines.base import Fill
@@ -41,7 +42,8 @@ class CoreEdit:
         # Who runs this has an installation: it does not depend on what editors were told.
         command = None if os.environ.get(COMMAND_VARIABLE) else own_command()
         core = connect(client=client, command=command)
-        self._edit: Edit = core.submit(_request(canvas, mask, settings, sketch, client))
+        side = window_tokens(core.info(), settings.model)
+        self._edit: Edit = core.submit(_request(canvas, mask, settings, sketch, client, side))
         self._connected_ms = 1000 * (time.perf_counter() - connecting)
 
     def fills(self, progress: Progress) -> Iterator[Fill]:
@@ -76,11 +78,19 @@ class CoreEdit:
 
 
 def _request(
-    canvas: Pixels, mask: npt.NDArray[np.float32], settings: EditSettings, sketch: Pixels | None, client: str
+    canvas: Pixels,
+    mask: npt.NDArray[np.float32],
+    settings: EditSettings,
+    sketch: Pixels | None,
+    client: str,
+    side: int,
 ) -> EditRequest:
-    """What an editor would send: the region that the edit needs, and the whole canvas small."""
+    """What an editor would send: the region that the edit needs, and the whole canvas small.
+
+    `side`: of the model's window, tokens.
+    """
     size = (canvas.shape[1], canvas.shape[0])
-    region = region_to_send(size, bounding_box(mask), settings.grow, settings.feather)
+    region = region_to_send(size, bounding_box(mask), settings.grow, settings.feather, side)
     here = region.slices()
     # A mask that is barely above 0 must not become 0.
     levels = np.ceil(mask[here] * 255).astype(np.uint8)
