@@ -7,7 +7,7 @@ from typing import Optional
 from lazydiffusion.client.placing import LiesOutside, placement
 from lazydiffusion.client.words import tr
 
-from .document import Document
+from .document import Document, NewLayer
 from .qt import QtCore
 from .results import Result
 from .turns import Turns
@@ -18,8 +18,8 @@ class Applying(QtCore.QObject):
 
     changed = QtCore.pyqtSignal()
     """`busy`, `text` or `share` changed."""
-    applied = QtCore.pyqtSignal(object, str)
-    """A Result whose layer is there, and what the artist should know about it (or "")."""
+    applied = QtCore.pyqtSignal(object, object, str)
+    """A Result, the NewLayer that was made of it, and what the artist should know about it (or "")."""
     failed = QtCore.pyqtSignal(str)
 
     def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
@@ -34,18 +34,21 @@ class Applying(QtCore.QObject):
         """Whether a layer is being made."""
         return self._turns is not None
 
-    def start(self, document: Document, result: Result) -> None:
-        """Begin, and return at once; nothing happens while another layer is being made."""
+    def start(self, document: Document, result: Result, notice: str = "") -> None:
+        """Begin, and return at once; nothing happens while another layer is being made.
+
+        `notice`: what else the artist should know of it.
+        """
         if self.busy:
             return
         try:
-            notice = placement(result.box, result.canvas_size, document.size)
+            placed = placement(result.box, result.canvas_size, document.size)
         except LiesOutside as error:
             self.failed.emit(str(error))
             return
         self._turns = Turns(
             document.add_layer(result.layer_name, result.box, result.fill.rgba),
-            done=lambda nothing: self._done(result, notice),
+            done=lambda layer: self._done(result, layer, " ".join(filter(None, (notice, placed)))),
             failed=self._failed,
             progressed=self._progressed,
             parent=self,
@@ -63,9 +66,9 @@ class Applying(QtCore.QObject):
         self.text, self.share = tr("Making the layer…"), share
         self.changed.emit()
 
-    def _done(self, result: Result, notice: str) -> None:
+    def _done(self, result: Result, layer: NewLayer, notice: str) -> None:
         self.stop()
-        self.applied.emit(result, notice)
+        self.applied.emit(result, layer, notice)
         self.changed.emit()
 
     def _failed(self, error: Exception) -> None:

@@ -25,10 +25,17 @@ class LazyDiffusionDocker(DockWidget):
         self.setWindowTitle(tr("LazyDiffusion"))
         self.panel = Panel()
         self.setWidget(self.panel)
+        self.panel.notice.wanted.connect(self._come_up)
 
     def canvasChanged(self, canvas: Any) -> None:
         """Krita tells that another view is shown; not yet, however, what the window's active one is."""
         QtCore.QTimer.singleShot(0, self.panel.canvas_changed)
+
+    def _come_up(self) -> None:
+        """A shortcut works without the docker, but what went wrong must be seen."""
+        if not self.panel.isVisible():
+            self.show()
+            self.raise_()
 
 
 class LazyDiffusionActions(Extension):

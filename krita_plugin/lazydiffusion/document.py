@@ -25,6 +25,28 @@ class DocumentError(CoreError):
     """A document cannot be read or changed; the message says why, and what to do."""
 
 
+class Selected:
+    """A selection as it was when it was asked for."""
+
+    def __init__(self, handle: Any, canvas: Size) -> None:
+        self._selection, self._canvas = handle, canvas
+
+    @property
+    def box(self) -> Box:
+        """Around what is selected on the canvas; w and h are 0 where that is nothing."""
+        it = self._selection
+        if it is None:
+            return Box(0, 0, 0, 0)
+        box = Box(it.x(), it.y(), it.width(), it.height()).clip(self._canvas)
+        return box if box.w > 0 and box.h > 0 else Box(0, 0, 0, 0)
+
+    def levels(self, box: Box) -> bytes:
+        """How much each px of the box is selected: box.w * box.h bytes, 0..255."""
+        if self._selection is None:
+            return bytes(box.w * box.h)
+        return bytes(self._selection.pixelData(box.x, box.y, box.w, box.h))
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer that could be a sketch."""
@@ -71,20 +93,10 @@ class Document:
         selection = self._doc.selection()
         return selection is not None and selection.width() > 0 and selection.height() > 0
 
-    def selection_box(self) -> Box:
-        """Around what is selected on the canvas; w and h are 0 where that is nothing."""
+    def selected(self) -> Selected:
+        """What is selected now, whatever the artist selects later."""
         selection = self._doc.selection()
-        if selection is None:
-            return Box(0, 0, 0, 0)
-        box = Box(selection.x(), selection.y(), selection.width(), selection.height()).clip(self.size)
-        return box if box.w > 0 and box.h > 0 else Box(0, 0, 0, 0)
-
-    def selection(self, box: Box) -> bytes:
-        """How much each px of the box is selected: box.w * box.h bytes, 0..255."""
-        selection = self._doc.selection()
-        if selection is None:
-            return bytes(box.w * box.h)
-        return bytes(selection.pixelData(box.x, box.y, box.w, box.h))
+        return Selected(selection.duplicate() if selection is not None else None, self.size)
 
     def projection(self, box: Box) -> QtGui.QImage:
         """What the artist sees there, whatever the document's colour space: RGB32, sRGB; transparent parts on white."""
@@ -135,8 +147,8 @@ class Document:
     def add_layer(self, name: str, box: Box, rgba: bytes) -> Work:
         """Work that makes a paint layer of `rgba` (box.w * box.h * 4 bytes, sRGB, straight alpha): one undo step.
 
-        It comes above the active layer, and out of groups that are hidden or locked: there it could not be seen, or
-        not be touched. Raises DocumentError when the document is closed meanwhile.
+        Its result is a NewLayer. It comes above the active layer, and out of groups that are hidden or locked: there it
+        could not be seen, or not be touched. Raises DocumentError when the document is closed meanwhile.
         """
         node = self._doc.createNode(name, "paintlayer")
         picture = QtGui.QImage(rgba, box.w, box.h, 4 * box.w, QtGui.QImage.Format.Format_RGBA8888)
@@ -156,7 +168,12 @@ class Document:
         self._check_open()
         parent, above = self._place()
         parent.addChildNode(node, above)
-        return None
+        return NewLayer(self, node, box)
+
+    @property
+    def root(self) -> Any:
+        """Krita's node that all layers are in."""
+        return self._doc.rootNode()
 
     def _check_open(self) -> None:
         if not self.is_open:
@@ -185,6 +202,40 @@ class Document:
             if found is not None:
                 return found
         return None
+
+
+class NewLayer:
+    """A layer that was made of a fill."""
+
+    def __init__(self, document: Document, node: Any, box: Box) -> None:
+        self._document, self._node, self._box = document, node, box
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether a visible layer above it reaches over its pixels, which were made from the picture of all layers."""
+        place = QtCore.QRect(*self._box.as_list())
+        node = self._node
+        while node.parentNode() is not None:
+            siblings = node.parentNode().childNodes()
+            ids = [it.uniqueId() for it in siblings]
+            for it in siblings[ids.index(node.uniqueId()) + 1 :]:
+                # An adjustment layer has no pixels of its own, and changes what is below.
+                reaches = it.type() == "filterlayer" or it.bounds().intersects(place)
+                if it.visible() and not it.type().endswith("mask") and reaches:
+                    return True
+            node = node.parentNode()
+        return False
+
+    def move_to_top(self) -> None:
+        """Put it above all layers. Nothing happens where the document or the layer is gone."""
+        parent = self._node.parentNode() if self._document.is_open else None
+        if parent is None:
+            return
+        root = self._document.root
+        layers = [it for it in root.childNodes() if not it.type().endswith("mask")]
+        if layers[-1].uniqueId() != self._node.uniqueId():
+            parent.removeChildNode(self._node)
+            root.addChildNode(self._node, layers[-1])
 
 
 class CanvasView:

@@ -32,6 +32,8 @@ class HistoryView(QtWidgets.QWidget):
     reuse = QtCore.pyqtSignal(object)
     """EditSettings that are to be used again."""
     failed = QtCore.pyqtSignal(str)
+    asked = QtCore.pyqtSignal(str, str, object)
+    """A question, what its button says, and what that does: a function without arguments."""
 
     def __init__(self, parent: Optional[QtWidgets.QWidget] = None) -> None:
         super().__init__(parent)
@@ -193,9 +195,18 @@ class HistoryView(QtWidgets.QWidget):
             return
         menu = QtWidgets.QMenu(self)
         forget = menu.addAction(tr("Forget this edit"))
-        forget.triggered.connect(lambda checked=False: self._forget(it))
+        forget.triggered.connect(lambda checked=False: self._may_forget(it))
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.popup(self.list.viewport().mapToGlobal(at))
+
+    def _may_forget(self, it: Kept) -> None:
+        """Ask first where more would go than the fill that is chosen."""
+        count = len(it.entry.fills)
+        if count == 1:
+            self._forget(it)
+        else:
+            text = tr("This edit has %d fills. All of them would be deleted for good.") % count
+            self.asked.emit(text, tr("Forget all %d") % count, lambda: self._forget(it))
 
     def _forget(self, it: Kept) -> None:
         self._background.run(

@@ -14,7 +14,7 @@ from lazydiffusion.protocol import EditSettings
 
 from .applying import Applying
 from .core_watch import CoreWatch
-from .document import CanvasView, Document, active_document, window_of
+from .document import CanvasView, Document, NewLayer, active_document, window_of
 from .panel_widgets import PanelWidgets
 from .preferences import Preferences
 from .preview import Preview
@@ -43,6 +43,8 @@ class Panel(PanelWidgets):
         self._started = QtCore.QElapsedTimer()
         self._first = True
         """Whether the running edit has no result yet."""
+        self._hidden = False
+        """Whether the artist has hidden what the running edit makes, or applied it: nothing comes back by itself."""
         self._saving = QtCore.QTimer(self)
         self._saving.setSingleShot(True)
         self._saving.setInterval(SAVE_AFTER)
@@ -90,7 +92,7 @@ class Panel(PanelWidgets):
         self.preferences.save()
         self.notice.clear()
         self.results.choose(None)
-        self._first = True
+        self._first, self._hidden = True, False
         self._started.start()
 
     def cancel(self) -> None:
@@ -108,6 +110,7 @@ class Panel(PanelWidgets):
         result = self.results.current
         if result is not None:
             self.results.remove(result)
+            self._hidden = False  # the next variation is welcome
 
     def step(self, by: int) -> None:
         """Choose the next (1) or the previous (-1) result."""
@@ -120,11 +123,12 @@ class Panel(PanelWidgets):
         self.preferences.show_negative |= bool(settings.negative_prompt)
         self._fill_in()
         self.preferences.save()
+        self.notice.tell(tr("The seed is kept, as that edit's. Unlock it in the settings for another one."))
 
     def canvas_changed(self) -> None:
         """The window shows another picture, or none."""
         self.settings.sketch.refill()
-        self._show_chosen(self.results.current)
+        self._show(self.results.current, asked=False)
 
     def close_down(self) -> None:
         """Krita is closing."""
@@ -153,6 +157,7 @@ class Panel(PanelWidgets):
         self.history.fetched.connect(self._fetched)
         self.history.reuse.connect(self.use_settings)
         self.history.failed.connect(self.notice.error)
+        self.history.asked.connect(self.notice.ask)
         self.session.changed.connect(self._show_edit)
         self.session.previewed.connect(self._show_live)
         self.session.found.connect(self._found)
@@ -215,6 +220,7 @@ class Panel(PanelWidgets):
         self.prompt.setEnabled(mode.uses_prompt)
         self.negative.setEnabled(mode.uses_prompt)
         self.settings.sketch.setEnabled(mode.uses_prompt)
+        self.settings.strength.setEnabled(mode.uses_prompt)
         self.prompt.setPlaceholderText(prompt_hint(mode))
 
     # The running edit and its results.
@@ -246,8 +252,10 @@ class Panel(PanelWidgets):
             button.setEnabled(len(self.results.results) > 1)
 
     def _found(self, result: Result) -> None:
-        # The artist may be looking at an earlier variation of the same edit.
-        self.results.add(result, choose=self._first or self.results.current is None)
+        # The artist may be looking at an earlier variation of the same edit, or at another picture than it is for.
+        lost = result.document is not None and not result.document.is_open
+        free = not (self._hidden or lost)
+        self.results.add(result, choose=free and (self._first or self.results.current is None))
         self._first = False
         if result.notice:
             self.notice.tell(result.notice)
@@ -261,47 +269,69 @@ class Panel(PanelWidgets):
             self.history.load()
 
     def _show_live(self, live: LivePreview) -> None:
-        if self.results.current is None:
+        if self.results.current is None and not self._hidden:
             window = window_of(self)
             if window is not None:
                 self.preview.show(CanvasView(window), live.document, live.box, live.picture)
 
     def _show_chosen(self, result: Optional[Result]) -> None:
+        self._hidden = self.session.busy and result is None
+        self._show(result, asked=True)
+
+    def _show(self, result: Optional[Result], asked: bool) -> None:
+        """Show a result on the canvas, or none. `asked`: by the artist, who is told where it cannot be seen."""
         self._enable()
         window = window_of(self)
-        document = self._document_of(result) if result is not None else None
+        document = self._document_of(result, asked) if result is not None else None
         if result is None or document is None or window is None:
             self.preview.hide()
-        else:
-            self.preview.show(CanvasView(window), document, result.box, result.picture)
+            return
+        self.preview.show(CanvasView(window), document, result.box, result.picture)
+        if asked and document != active_document(self):
+            self.notice.tell(tr('This fill belongs to "%s". Show that picture to see it.') % document.name)
 
-    def _document_of(self, result: Result) -> Optional[Document]:
-        """Where a result belongs: the document that it was made for while that is open, else the one that is shown."""
-        if result.document is not None and result.document.is_open:
-            return result.document
-        return active_document(self)
+    def _document_of(self, result: Result, asked: bool = True) -> Optional[Document]:
+        """Where a result belongs: the document that it was made for while that is open.
+
+        Else, where the artist asks for it, the one that is shown: it may be the same picture, opened again.
+        """
+        made_for = result.document
+        if made_for is not None and made_for.is_open:
+            return made_for
+        return active_document(self) if asked or made_for is None else None
 
     def _apply(self, result: Result) -> None:
         document = self._document_of(result)
         if document is None:
             self.notice.error(tr("No picture is open that the fill could be applied to. Open one."))
             return
-        self.applying.start(document, result)
+        notice = ""
+        if document != active_document(self):
+            notice = tr('The layer was added to "%s".') % document.name
+        elif result.document is not None and result.document != document:
+            notice = tr("The fill was made for another picture, which is closed.")
+        self.applying.start(document, result, notice)
 
-    def _applied(self, result: Result, notice: str) -> None:
+    def _applied(self, result: Result, layer: NewLayer, notice: str) -> None:
         self.results.mark_applied(result)
         # The layer is there now; the preview would hide what the artist does with it.
         if self.results.current is result:
             self.results.choose(None)
-        if notice:
+        if layer.is_covered:
+            covered = tr("Layers above the new one cover it, or change its look.")
+            self.notice.ask((notice + " " + covered).strip(), tr("Move it to the top"), layer.move_to_top)
+        elif notice:
             self.notice.tell(notice)
         else:
             self.notice.clear()
 
     def _fetched(self, result: Result, apply: bool) -> None:
-        # One that is listed already may belong to another picture: applied is the one without a picture of its own.
+        # One that is listed already may belong to another picture: shown and applied is the one that belongs to none.
         listed = [
-            it for it in self.results.results if (it.fill, it.settings) == (result.fill, result.settings)
+            it
+            for it in self.results.results
+            if (it.fill, it.settings) == (result.fill, result.settings)
+            and self._document_of(it) == active_document(self)
         ]
         if not listed:
             self.results.add(result, choose=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from lazydiffusion.client.fields import MAX_VARIATIONS, FieldValues
+from lazydiffusion.client.fields import LEAST_STRENGTH, MAX_VARIATIONS, FieldValues
 from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.places import config_folder, write_private_file
 from lazydiffusion.protocol import MAX_GUIDANCE, MAX_RADIUS, MAX_SEED, MAX_STEPS
@@ -48,7 +48,7 @@ class Preferences(FieldValues):
         path = path or default_path()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private_file(path, json.dumps(dataclasses.asdict(self), indent=2))
+            write_private_file(path, json.dumps(dataclasses.asdict(self), indent=2), durably=False)
         except OSError as error:
             LOG.warning('The settings cannot be saved in "%s": %s', path, error)
 
@@ -63,6 +63,7 @@ _RANGES = {
     "seed": (0, MAX_SEED),
     "steps": (0, MAX_STEPS),
     "guidance": (0, MAX_GUIDANCE),
+    "strength": (LEAST_STRENGTH, 100),
     "grow": (0, MAX_RADIUS),
     "feather": (0, MAX_RADIUS),
 }

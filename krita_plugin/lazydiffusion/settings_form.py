@@ -27,6 +27,7 @@ class SettingsForm(QtWidgets.QWidget):
         known = fields()
         self.variations = self._number("lazyVariations", known["variations"])
         self.steps = self._number("lazySteps", known["steps"])
+        self.strength = self._number("lazyStrength", known["strength"])
         self.grow = self._number("lazyGrow", known["grow"])
         self.feather = self._number("lazyFeather", known["feather"])
         self.guidance = QtWidgets.QDoubleSpinBox()
@@ -40,6 +41,8 @@ class SettingsForm(QtWidgets.QWidget):
         self.seed = QtWidgets.QLineEdit()
         self.seed.setObjectName("lazySeed")
         self.seed.setValidator(_SeedValidator(self.seed))
+        # Or the dice would be thrown over what the artist has just typed.
+        self.seed.textEdited.connect(lambda text: self.lock.setChecked(True))
         self.seed.editingFinished.connect(self._seed_typed)
         self.lock = tool_button("lock", tr("Keep this seed"), "lazySeedLock")
         self.lock.setCheckable(True)
@@ -65,6 +68,7 @@ class SettingsForm(QtWidgets.QWidget):
             "seed": seed_row,
             "steps": self.steps,
             "guidance": self.guidance,
+            "strength": self.strength,
             "grow": self.grow,
             "feather": self.feather,
             "sketch": self.sketch,
@@ -88,6 +92,7 @@ class SettingsForm(QtWidgets.QWidget):
         self.lock.setChecked(values.seed_locked)
         self.steps.setValue(values.steps)
         self.guidance.setValue(values.guidance)
+        self.strength.setValue(values.strength)
         self.grow.setValue(values.grow)
         self.feather.setValue(values.feather)
         self.model.choose(values.model)
@@ -99,7 +104,8 @@ class SettingsForm(QtWidgets.QWidget):
         values.seed = int(self.seed.text() or 0)
         values.seed_locked = self.lock.isChecked()
         values.steps, values.guidance = self.steps.value(), self.guidance.value()
-        values.grow, values.feather = self.grow.value(), self.feather.value()
+        values.strength, values.grow = self.strength.value(), self.grow.value()
+        values.feather = self.feather.value()
         values.model = self.model.name
 
     def throw_dice(self) -> None:
@@ -124,13 +130,18 @@ class SettingsForm(QtWidgets.QWidget):
 
 
 class SketchBox(QtWidgets.QComboBox):
-    """The layers of the open document, looked up when the list opens: Krita does not tell when they change."""
+    """The layers of the open document, looked up when the list opens: Krita does not tell when they change.
+
+    The layer that the artist chose is chosen again when its document is shown again.
+    """
 
     def __init__(self, layers: Callable[[], list[Layer]]) -> None:
         super().__init__()
         _narrow(self, "lazySketch")
         self._layers = layers
+        self._wanted = ""
         self.addItem(tr("None"), "")
+        self.currentIndexChanged.connect(lambda index: self._want())
 
     @property
     def layer(self) -> str:
@@ -143,13 +154,17 @@ class SketchBox(QtWidgets.QComboBox):
         super().showPopup()
 
     def refill(self) -> None:
-        """Look the layers up; a chosen one that is gone is chosen no more."""
-        chosen = self.layer
+        """Look the layers up; one that is not there cannot be chosen."""
+        was = self.blockSignals(True)
         self.clear()
         self.addItem(tr("None"), "")
         for layer in self._layers():
             self.addItem(layer.name, layer.id)
-        self.setCurrentIndex(max(0, self.findData(chosen)))
+        self.setCurrentIndex(max(0, self.findData(self._wanted)))
+        self.blockSignals(was)
+
+    def _want(self) -> None:
+        self._wanted = self.layer
 
 
 class _SeedValidator(QtGui.QValidator):

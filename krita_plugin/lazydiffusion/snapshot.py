@@ -9,7 +9,7 @@ from lazydiffusion.client.words import tr
 from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
 from lazydiffusion.window import WINDOW_TOKENS, Box, Size, overview_size, region_to_send
 
-from .document import Document, DocumentError, picture_bytes
+from .document import Document, DocumentError, Selected, picture_bytes
 from .qt import QtCore, QtGui
 from .turns import Work
 
@@ -45,13 +45,25 @@ def snapshot(
     sketch_layer: str = "",
     window_tokens: int = WINDOW_TOKENS,
 ) -> Work:
-    """Work whose result is a Snapshot.
+    """Work whose result is a Snapshot, of what is selected now: the artist may go on selecting while it is read.
 
     `everything`: fill the whole canvas instead of the selection. `sketch_layer`: a layer's id, or "". `window_tokens`:
-    side of the model's window. Raises DocumentError, BadInput.
+    side of the model's window. The work raises DocumentError, BadInput.
     """
+    selected = None if everything else document.selected()
+    return _read(document, settings, selected, sketch_layer, window_tokens)
+
+
+def _read(
+    document: Document,
+    settings: EditSettings,
+    selected: Optional[Selected],
+    sketch_layer: str,
+    window_tokens: int,
+) -> Work:
+    """`selected`: None fills the whole canvas."""
     size = document.size
-    box = document.whole if everything else document.selection_box()
+    box = document.whole if selected is None else selected.box
     if box.w < 1:
         raise DocumentError(
             tr("The selection lies outside of the canvas of %d x %d px. Move it onto the canvas.") % size
@@ -63,7 +75,7 @@ def snapshot(
         yield (strip.y - region.y) / region.h
         _still(document, size)
         _draw(canvas, strip.y - region.y, document.projection(strip))
-        levels = b"\xff" * (strip.w * strip.h) if everything else document.selection(strip)
+        levels = b"\xff" * (strip.w * strip.h) if selected is None else selected.levels(strip)
         mask += levels
         anything = anything or levels.count(0) < len(levels)
     overview = None

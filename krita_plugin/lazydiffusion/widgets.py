@@ -83,6 +83,9 @@ class Fold(QtWidgets.QWidget):
 class Notice(QtWidgets.QFrame):
     """A sentence to the artist that stays until it is answered, closed or replaced; it never takes the keyboard."""
 
+    wanted = QtCore.pyqtSignal()
+    """Something went wrong, or is asked: the artist should see it."""
+
     def __init__(self, parent: Optional[QtWidgets.QWidget] = None) -> None:
         super().__init__(parent)
         self.setObjectName("lazyNotice")
@@ -118,6 +121,7 @@ class Notice(QtWidgets.QFrame):
     def error(self, text: str) -> None:
         """Say what went wrong."""
         self._say(text, "#d04545")
+        self.wanted.emit()
 
     def tell(self, text: str) -> None:
         """Say something that is no error."""
@@ -129,6 +133,7 @@ class Notice(QtWidgets.QFrame):
         self._answer.setText(answer)
         self._callback = callback
         self._answer.show()
+        self.wanted.emit()
 
     def clear(self) -> None:
         """Take it away."""

@@ -107,6 +107,17 @@ class Node:
         painter.end()
         return True
 
+    def bounds(self) -> QtCore.QRect:
+        """Around what is not transparent, to the px."""
+        drawn = QtGui.QRegion(QtGui.QBitmap.fromImage(self.pixels.createAlphaMask()))
+        return drawn.boundingRect()
+
+    def removeChildNode(self, node: Node) -> bool:
+        self.children.remove(node)
+        node.parent = None
+        self.document.undo_steps.append(f"Remove Layer {node.name()}")
+        return True
+
     def addChildNode(self, node: Node, above: Node | None) -> bool:
         at = len(self.children) if above is None else self.children.index(above) + 1
         self.children.insert(at, node)
@@ -123,12 +134,18 @@ class Selection:
         self._x, self._y = x, y
         self.coverage = coverage  # Grayscale8
         self.read_px = 0
+        self.copies: list[Selection] = []
 
     @classmethod
     def box(cls, x: int, y: int, w: int, h: int, value: int = 255) -> Selection:
         coverage = QtGui.QImage(w, h, QtGui.QImage.Format.Format_Grayscale8)
         coverage.fill(value)
         return cls(x, y, coverage)
+
+    def duplicate(self) -> Selection:
+        other = Selection(self._x, self._y, self.coverage.copy())
+        self.copies.append(other)
+        return other
 
     def x(self) -> int:
         return self._x

@@ -177,12 +177,15 @@ def test_a_document_closed_during_the_edit_costs_no_fill(bench: Bench) -> None:
     bench.window.close_document()
     bench.finish()
     [result] = bench.panel.results.results
+    bench.panel.results.choose(result)
     bench.apply()
     assert bench.notice == "No picture is open that the fill could be applied to. Open one."
+    bench.panel.results.choose(None)
     other = bench.open()
     bench.panel.results.choose(result)
     bench.apply()
     assert len(other.undo_steps) == 1
+    assert bench.notice == "The fill was made for another picture, which is closed."
 
 
 def test_two_windows_work_side_by_side(bench: Bench, qtbot: QtBot) -> None:

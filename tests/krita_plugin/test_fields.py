@@ -51,19 +51,20 @@ def test_every_field_reaches_the_core(bench: Bench, qtbot: QtBot) -> None:
     qtbot.keyClicks(panel.prompt, "a red apple")
     qtbot.keyClicks(panel.negative, "people")
     for field, text in (
-        (fields.variations, "2"), (fields.steps, "5"), (fields.grow, "7"), (fields.feather, "4"),
+        (fields.variations, "2"), (fields.steps, "5"), (fields.strength, "65"), (fields.grow, "7"),
+        (fields.feather, "4"),
     ):  # fmt: skip
         field.selectAll()
         qtbot.keyClicks(field, text)
     fields.guidance.setValue(2.5)
     type_seed(bench, "77")
-    qtbot.mouseClick(fields.lock, LEFT)
+    assert fields.lock.isChecked(), "what is typed is meant"
     panel.generate()
     bench.finish()
     assert bench.notice == ""
     assert asked() == EditSettings(
         prompt="a red apple", negative_prompt="people", seed=77, steps=5, guidance=2.5, variations=2,
-        grow=7, feather=4, model=MODEL,
+        strength=0.65, grow=7, feather=4, model=MODEL,
     )  # fmt: skip
 
 
@@ -218,7 +219,6 @@ def test_an_unlocked_seed_is_another_each_time(bench: Bench) -> None:
 
 def test_a_locked_seed_gives_the_same_fill_again(bench: Bench, qtbot: QtBot) -> None:
     bench.open()
-    qtbot.mouseClick(bench.panel.settings.lock, LEFT)
     type_seed(bench, "4711")
     bench.generate()
     first, second = bench.generate()
@@ -231,12 +231,19 @@ def test_a_locked_seed_gives_the_same_fill_again(bench: Bench, qtbot: QtBot) -> 
     assert third.fill.rgba != first.fill.rgba
 
 
+def test_a_seed_that_the_artist_unlocks_after_typing_is_thrown_anew(bench: Bench, qtbot: QtBot) -> None:
+    bench.open()
+    type_seed(bench, "4711")
+    qtbot.mouseClick(bench.panel.settings.lock, LEFT)
+    [result] = bench.generate()
+    assert result.fill.seed != 4711
+
+
 def test_the_largest_seed_can_be_typed_and_used_and_no_larger_one(bench: Bench, qtbot: QtBot) -> None:
     bench.open()
     assert type_seed(bench, str(MAX_SEED + 1)) == str(MAX_SEED + 1)[:-1]
     assert type_seed(bench, "-12a 3") == "123"
     assert type_seed(bench, str(MAX_SEED)) == str(MAX_SEED)
-    qtbot.mouseClick(bench.panel.settings.lock, LEFT)
     [result] = bench.generate()
     assert bench.notice == ""
     assert result.fill.seed == MAX_SEED

@@ -253,6 +253,9 @@ def test_an_edit_can_be_forgotten_with_all_its_fills(bench: Bench) -> None:
     view = open_history(bench)
     assert len(captions(view)) == 3
     forget(bench, 2)
+    assert bench.notice == "This edit has 2 fills. All of them would be deleted for good."
+    assert len(captions(view)) == 3
+    bench.panel.notice._answer.click()
     bench.wait_until(lambda: len(captions(view)) == 1)
     assert captions(view)[0].startswith("a dog")
     forget(bench, 0)

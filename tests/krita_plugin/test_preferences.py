@@ -31,6 +31,7 @@ def change_everything(panel: Panel) -> Preferences:
     fields.variations.setValue(3)
     fields.steps.setValue(12)
     fields.guidance.setValue(4.5)
+    fields.strength.setValue(45)
     fields.grow.setValue(5)
     fields.feather.setValue(6)
     fields.lock.click()
@@ -54,7 +55,17 @@ def test_every_field_is_there_again_after_a_restart_of_krita(bench: Bench, qtbot
     assert after.settings.isVisible()
     shown = Preferences()
     after.settings.store_values(shown)
-    for name in ("variations", "seed", "seed_locked", "steps", "guidance", "grow", "feather", "model"):
+    for name in (
+        "variations",
+        "seed",
+        "seed_locked",
+        "steps",
+        "guidance",
+        "strength",
+        "grow",
+        "feather",
+        "model",
+    ):
         assert getattr(shown, name) == changed[name]
 
 
@@ -85,7 +96,7 @@ def test_a_broken_file_gives_the_defaults(file: Path, content: bytes, qtbot: QtB
 
 
 def test_a_field_that_is_wrong_has_its_default_and_the_others_stay(file: Path) -> None:
-    good = asdict(Preferences("add", "a cat", "a dog", 3, 5, True, 7, 1.5, 2, 4, MODEL, True, True))
+    good = asdict(Preferences("add", "a cat", "a dog", 3, 5, True, 7, 1.5, 60, 2, 4, MODEL, True, True))
     wrong: dict[str, list[object]] = {
         "mode": ["paint", 3, None],
         "prompt": [5, "a" * 100_001, "\ud800", None, ["a"]],
@@ -95,6 +106,7 @@ def test_a_field_that_is_wrong_has_its_default_and_the_others_stay(file: Path) -
         "seed_locked": [1, "yes", None],
         "steps": [-1, 201, None],
         "guidance": [-0.5, 20.5, float("nan"), float("inf"), True, "2"],
+        "strength": [4, 101, 0.5, None],
         "grow": [-1, 1025],
         "feather": [-1, 1025, "4 px"],
         "model": [None, 7],

@@ -87,14 +87,18 @@ def make_private_folder(folder: Path) -> Path:
     return folder
 
 
-def write_private_file(path: Path, text: str) -> None:
-    """Write a file that only this user can read; who reads meanwhile sees the old one or the new one, never half."""
+def write_private_file(path: Path, text: str, durably: bool = True) -> None:
+    """Write a file that only this user can read; who reads meanwhile sees the old one or the new one, never half.
+
+    `durably`: wait until it is on the disk, which may take a second; else the old one is there after a power cut.
+    """
     handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=".%s-" % path.name)  # 0600
     try:
         with os.fdopen(handle, "w", encoding="utf8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durably:
+                os.fsync(file.fileno())
         for attempt in range(10):
             try:
                 os.replace(temporary, path)  # noqa: PTH105 - of a string
