@@ -56,9 +56,11 @@ class Panel(PanelWidgets):
     # What actions and buttons do.
 
     def generate(self, everything: bool = False) -> None:
-        """Begin an edit of the picture in this window; what is missing is said in the notice."""
-        if self.session.busy:
-            return
+        """Begin an edit of the picture in this window, or have it wait for the one that runs.
+
+        What is missing is said in the notice.
+        """
+        waits = self.session.busy
         document = active_document(self)
         if document is None:
             self.notice.error(tr("No picture is open. Open one, and select what is to be filled."))
@@ -91,8 +93,9 @@ class Panel(PanelWidgets):
             return
         self.preferences.save()
         self.notice.clear()
-        self.results.choose(None)
-        self._first, self._hidden = True, False
+        if not waits:
+            self.results.choose(None)
+        self._hidden = False
         self._started.start()
 
     def cancel(self) -> None:
@@ -128,7 +131,13 @@ class Panel(PanelWidgets):
     def canvas_changed(self) -> None:
         """The window shows another picture, or none."""
         self.settings.sketch.refill()
-        self._show(self.results.current, asked=False)
+        chosen = self.results.current
+        if chosen is not None and chosen.is_lost:
+            hidden = self._hidden
+            self.results.choose(None)  # so that one click shows it, if the artist asks for it
+            self._hidden = hidden
+        else:
+            self._show(chosen, asked=False)
 
     def close_down(self) -> None:
         """Krita is closing."""
@@ -160,6 +169,7 @@ class Panel(PanelWidgets):
         self.history.asked.connect(self.notice.ask)
         self.session.changed.connect(self._show_edit)
         self.session.previewed.connect(self._show_live)
+        self.session.begun.connect(self._begun)
         self.session.found.connect(self._found)
         self.session.failed.connect(self.notice.error)
         self.session.ended.connect(self._ended)
@@ -234,7 +244,11 @@ class Panel(PanelWidgets):
     def _show_edit(self) -> None:
         busy, applying = self.session.busy, self.applying.busy
         self.go.setText(tr("Cancel") if busy else tr("Generate"))
-        self.go.setToolTip(tr("End this edit") if busy else tr("Shift+Enter in the prompt does the same"))
+        self.go.setToolTip(
+            tr("End this edit. Shift+Enter in the prompt asks for another one after it")
+            if busy
+            else tr("Shift+Enter in the prompt does the same")
+        )
         share = self.session.share if busy else self.applying.share
         self.progress.setVisible(busy or applying)
         # Not Qt's bar that runs to and fro: each of its frames would have Krita paint its whole window.
@@ -251,10 +265,12 @@ class Panel(PanelWidgets):
         for button in (self.previous, self.next):
             button.setEnabled(len(self.results.results) > 1)
 
+    def _begun(self) -> None:
+        self._first = self.results.current is None  # what the artist looks at stays
+
     def _found(self, result: Result) -> None:
         # The artist may be looking at an earlier variation of the same edit, or at another picture than it is for.
-        lost = result.document is not None and not result.document.is_open
-        free = not (self._hidden or lost)
+        free = not (self._hidden or result.is_lost)
         self.results.add(result, choose=free and (self._first or self.results.current is None))
         self._first = False
         if result.notice:

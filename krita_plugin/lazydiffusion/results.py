@@ -45,6 +45,11 @@ class Result:
         return self.fill.box
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the document that it was made for was closed."""
+        return self.document is not None and not self.document.is_open
+
+    @property
     def layer_name(self) -> str:
         """What its layer is called."""
         return layer_name(self.settings.prompt, self.fill.seed)

@@ -1,4 +1,7 @@
-"""One edit after the other for a docker: reading the document, the core's work, and what comes of it."""
+"""One edit after the other for a docker: reading the document, the core's work, and what comes of it.
+
+What is asked for while an edit runs is read at once, while the selection is the right one, and waits its turn.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ from .turns import Turns
 
 PAUSE = 200
 """Milliseconds between two steps that are told, and between two previews: each costs Krita a frame of its window."""
+MOST_WAITING = 4
+"""Edits that may wait: each holds the pixels that it was asked with."""
 CLIENT = "krita-%d" % os.getpid()
 """Who asks: the docks of one Krita take turns with other editors as one."""
 
@@ -38,13 +43,26 @@ class LivePreview:
     """Smaller than the box; transparent outside the selection."""
 
 
+@dataclass
+class _Asked:
+    """An edit that was asked for."""
+
+    settings: EditSettings
+    ratio: float
+    """The screen's px for each, for thumbnails."""
+    snapshot: Optional[Snapshot] = None
+    """None as long as the document is being read."""
+
+
 class EditSession(QtCore.QObject):
-    """Runs at most one edit. Everything happens on the GUI thread, but the waiting."""
+    """Runs one edit at a time. Everything happens on the GUI thread, but the waiting."""
 
     changed = QtCore.pyqtSignal()
     """`busy`, `text` or `share` changed."""
     previewed = QtCore.pyqtSignal(object)
     """A LivePreview."""
+    begun = QtCore.pyqtSignal()
+    """An edit that had been waiting runs now."""
     found = QtCore.pyqtSignal(object)
     """A Result."""
     failed = QtCore.pyqtSignal(str)
@@ -67,20 +85,34 @@ class EditSession(QtCore.QObject):
         # The window was closed: nobody waits any more. A bound method: Python may collect a lambda before it is called.
         self.destroyed.connect(self._controller.cancel)
         self._reading: Optional[Turns] = None
-        self._snapshot: Optional[Snapshot] = None
-        self._settings = EditSettings()
-        self._ratio = 1.0
+        self._now: Optional[_Asked] = None
+        """The edit that runs."""
+        self._waiting: list[_Asked] = []
         self._mask: Optional[tuple[Box, QtCore.QSize, QtGui.QImage]] = None
         self._notices: dict[int, str] = {}
         self._cancelling = False
         self._told, self._previewed = QtCore.QElapsedTimer(), QtCore.QElapsedTimer()
         self._told.start()
-        self.busy = False
-        """Whether an edit runs."""
-        self.text = ""
-        """What it is doing."""
+        self._text = ""
         self.share: Optional[float] = None
         """How much of it is done, 0..1; None while nobody knows."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether an edit runs, or is about to."""
+        return bool(self._now or self._reading or self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many edits wait for the one that runs."""
+        return len(self._waiting)
+
+    @property
+    def text(self) -> str:
+        """What the running edit is doing, and how many wait."""
+        if not self._waiting:
+            return self._text
+        return tr("%s (%d more waiting)") % (self._text, len(self._waiting))
 
     def start(
         self,
@@ -92,35 +124,38 @@ class EditSession(QtCore.QObject):
         window_tokens: int = WINDOW_TOKENS,
         ratio: float = 1.0,
     ) -> None:
-        """Begin, and return at once; see `snapshot`. `ratio`: the screen's px for each, for thumbnails.
+        """Begin, after the edits that were asked for before, and return at once; see `snapshot`.
 
-        Raises BadInput for settings that do not fit the mode, CoreError while another edit runs.
+        `ratio`: the screen's px for each, for thumbnails. Raises BadInput for settings that do not fit the mode,
+        CoreError while too many edits wait, or the canvas is still being read for the last one.
         """
-        if self.busy:
-            raise CoreError(tr("An edit is running already. Wait for it or cancel it first."))
-        asked = settings_for(mode, settings)
+        if self._reading is not None:
+            raise CoreError(tr("The canvas is still being read for the last edit. Try again in a moment."))
+        if len(self._waiting) >= MOST_WAITING:
+            raise CoreError(tr("%d edits are waiting already. Let one end, or cancel it.") % MOST_WAITING)
+        asked = _Asked(settings_for(mode, settings), ratio)
         if not mode.uses_prompt:
             sketch_layer = ""
-        self._settings, self._ratio = asked, ratio
-        self._mask, self._cancelling = None, False
-        self._previewed.invalidate()
-        self._notices.clear()
-        self.busy = True
-        self._say(tr("Reading the canvas…"), None)
         self._reading = Turns(
-            snapshot(document, asked, everything, sketch_layer, window_tokens),
-            done=self._read,
+            snapshot(document, asked.settings, everything, sketch_layer, window_tokens),
+            done=lambda read: self._read(asked, read),
             failed=self._unreadable,
             parent=self,
         )
+        if self._now is None:
+            self._say(tr("Reading the canvas…"), None)
 
     def cancel(self) -> None:
-        """End the edit soon; what is finished stays."""
-        if not self.busy or self._cancelling:
-            return
-        if self._reading is not None:
-            self._stop_reading()
-            self._end(State.CANCELLED)
+        """End the running edit soon; what is finished stays. Once more, and what waits is given up as well."""
+        if self._now is None or self._cancelling:
+            waited = bool(self._waiting)
+            self._waiting.clear()
+            if self._reading is not None:
+                self._stop_reading()
+                if self._now is None:
+                    self._end(State.CANCELLED)
+            elif waited:
+                self.changed.emit()
             return
         self._cancelling = True
         self._controller.cancel()
@@ -129,19 +164,36 @@ class EditSession(QtCore.QObject):
     def close(self) -> None:
         """The docker is going: nobody will be told of the edit any more; its finished fills are in the history."""
         self.blockSignals(True)
+        self._waiting.clear()
         self._stop_reading()
         self._controller.cancel()
 
-    def _read(self, read: Snapshot) -> None:
+    def _read(self, asked: _Asked, read: Snapshot) -> None:
         self._stop_reading()
-        self._snapshot = read
+        asked.snapshot = read
+        self._waiting.append(asked)
+        if self._now is None:
+            self._next()
+        else:
+            self.changed.emit()
+
+    def _next(self) -> None:
+        """Run what has waited longest."""
+        now = self._now = self._waiting.pop(0)
+        assert now.snapshot is not None
+        read = now.snapshot
+        self._mask, self._cancelling = None, False
+        self._previewed.invalidate()
+        self._notices.clear()
+        self.begun.emit()
         # A function, because it keeps the snapshot, whose memory the request shares, as long as the edit runs.
         self._controller.start(lambda: read.request)
 
     def _unreadable(self, error: Exception) -> None:
         self._stop_reading()
         self.failed.emit(str(error))
-        self._end(State.FAILED)
+        if self._now is None:
+            self._end(State.FAILED)
 
     def _stop_reading(self) -> None:
         reading, self._reading = self._reading, None
@@ -165,7 +217,9 @@ class EditSession(QtCore.QObject):
                 self._preview(event)
                 self._previewed.start()
             return
-        count = self._settings.variations
+        if self._now is None:
+            return
+        count = self._now.settings.variations
         share = self.share
         if isinstance(event, Stepped):
             share = share_done(event, count)
@@ -178,16 +232,17 @@ class EditSession(QtCore.QObject):
             self._say(text, share)
 
     def _take(self, prepared: tuple[FillPixels, Mipmap]) -> None:
-        known, (fill, picture) = self._snapshot, prepared
-        if known is None:
+        now, (fill, picture) = self._now, prepared
+        if now is None or now.snapshot is None:
             return
-        shown = thumbnail(picture, fill.box, known, self._ratio)
+        known = now.snapshot
+        shown = thumbnail(picture, fill.box, known, now.ratio)
         notice = self._notices.get(fill.fill, "")
         size = known.request.canvas_size
-        self.found.emit(Result(fill, self._settings, size, known.document, picture, shown, notice))
+        self.found.emit(Result(fill, now.settings, size, known.document, picture, shown, notice))
 
     def _preview(self, event: Previewed) -> None:
-        known = self._snapshot
+        known = self._now.snapshot if self._now is not None else None
         picture = QtGui.QImage.fromData(event.picture())
         if known is None or picture.isNull():
             return
@@ -216,12 +271,17 @@ class EditSession(QtCore.QObject):
         return self._mask[2]
 
     def _end(self, state: State) -> None:
-        self.busy, self._snapshot, self._mask = False, None, None
-        self._say("", None)
+        self._now, self._mask = None, None
+        if self._waiting:
+            self.ended.emit(state)
+            self._next()
+            return
+        if self._reading is None:
+            self._say("", None)
         self.ended.emit(state)
 
     def _say(self, text: str, share: Optional[float]) -> None:
-        self.text, self.share = text, share
+        self._text, self.share = text, share
         self.changed.emit()
 
     def wait(self, seconds: float) -> bool:

@@ -167,8 +167,12 @@ def test_a_document_closed_during_the_edit(artist: Artist) -> None:
     artist.finish()
     assert len(artist.results) == 1
     artist.create(name="second")
+    assert not artist.overlay, "it belongs to another picture"
+    artist.panel("panel.results.choose(panel.results.results[0])")
+    krita.wait_for(f"{PANEL}return panel.preview.visible")
     artist.apply()
     assert len(artist.layers) == 2
+    assert artist.notice == "The fill was made for another picture, which is closed."
 
 
 def test_each_window_has_its_own(artist: Artist) -> None:
