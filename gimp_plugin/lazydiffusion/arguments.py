@@ -32,6 +32,7 @@ def add_fill_arguments(procedure: Any) -> None:
     )
     _text(procedure, "negative-prompt", tr("_Negative prompt"), tr("What to keep away from"))
     _add_number(procedure, "guidance", tr("0 is automatic, what the model was made for"))
+    _add_number(procedure, "strength", tr("the mode remove always paints all of it anew"))
     known = fields()["sketch"]
     procedure.add_drawable_argument(
         "sketch",
@@ -139,8 +140,8 @@ def _add_number(procedure: Any, name: str, more: str = "") -> None:
 
 
 MNEMONICS = {
-    "variations": "V", "seed": "S", "steps": "Q", "guidance": "u", "grow": "w", "feather": "F", "sketch": "k",
-    "model": "o",
+    "variations": "V", "seed": "d", "steps": "Q", "guidance": "u", "strength": "S", "grow": "w", "feather": "F",
+    "sketch": "k", "model": "o",
 }  # fmt: skip
 """The letter of a field's label that Alt takes to it; all of a dialog's are different, also from its buttons'."""
 

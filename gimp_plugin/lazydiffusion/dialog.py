@@ -39,6 +39,7 @@ from .gtk import (
 from .history_dialog import HistoryDialog
 from .image import Picture
 from .questions import may_convert
+from .remembered import remember
 from .results import VIEW, Result, ResultList, View
 from .snapshot import CLIENT, Snapshot, snapshot
 
@@ -72,6 +73,8 @@ class FillDialog:
         self._convert = bool(config.get_property("convert-indexed"))
         self._first = True
         """Whether the running edit has no result yet."""
+        self._left_alone = False
+        """Whether the artist has put a result aside during the edit: then none is chosen without asking."""
         self._notices: dict[int, str] = {}
         self._started = 0.0
         self._open = True
@@ -159,6 +162,7 @@ class FillDialog:
 
     def _hide_empty(self) -> None:
         self.notice_part.set_visible(bool(self.notice.get_text()))
+        self.notice_button.set_visible(self._answer is not None)
 
     # What buttons and keys do.
 
@@ -190,7 +194,7 @@ class FillDialog:
         self._view, self._settings, self._canvas_size = view, settings, read.request.canvas_size
         self._store(values)
         self.picture.sketch = self.form.sketch_layer
-        self._first, self._cancelling = True, False
+        self._first, self._left_alone, self._cancelling = True, False, False
         self._notices.clear()
         self.results.choose(None)
         self.view.set_from_pixbuf(view.empty)
@@ -215,12 +219,29 @@ class FillDialog:
             notice = placement(result.fill.box, result.canvas_size, self.picture.size)
             if self.picture.is_indexed and not self._may_convert():
                 return
-            self._layers = self.picture.add_layers([result.layer], result.settings.feather > 0) + self._layers
+            [layer] = self.picture.add_layers([result.layer], result.settings.feather > 0)
         except CoreError as error:
             self.tell(str(error))
             return
+        self._layers.insert(0, layer)
+        self._left_alone = self.busy
         self.results.mark_applied(result)
-        self.tell(notice)
+        self._tell_of_layer(layer, notice)
+
+    def _tell_of_layer(self, layer: Any, notice: str) -> None:
+        """Say what the artist should know of a new layer. `notice`: about its place, or ""."""
+        if not self.picture.is_covered(layer):
+            self.tell(notice)
+            return
+        above = tr("Layers above this one cover it or change its look.")
+        to_top = tr("_Move it to the top"), lambda: self._raise(layer)
+        self.tell("%s %s" % (notice, above) if notice else above, to_top)
+
+    def _raise(self, layer: Any) -> None:
+        try:
+            self.picture.raise_to_top(layer)
+        except CoreError as error:
+            self.tell(str(error))
 
     def tell(self, text: str, answer: Optional[tuple[str, Callable[[], None]]] = None) -> None:
         """Say something in the notice; "" takes it away. `answer`: what a button below it says, and does."""
@@ -270,6 +291,7 @@ class FillDialog:
         values = self.form.values()
         values.take(settings)
         self.form.show_values(values)
+        self.tell(tr("The seed is kept, as that edit's. Unlock it in the settings for another one."))
 
     # Reading, and what the core tells.
 
@@ -323,16 +345,21 @@ class FillDialog:
         if view is None or not self._open:
             return
         result = Result(fill, self._settings, self._canvas_size, view)
-        # The artist may be looking at an earlier variation of the same edit.
-        self.results.add(result, choose=self._first or self.results.current is None)
+        # The artist may be looking at an earlier variation of the same edit, or at what the next one is like so far.
+        choose = not self._left_alone and (self._first or self.results.current is None)
+        self.results.add(result, choose)
         self._first = False
         if self._notices.get(fill.fill):
             self.tell(self._notices[fill.fill])
 
-    def _chosen(self, result: Optional[Result]) -> None:
+    def _chosen(self, result: Optional[Result], by_artist: bool) -> None:
         self.apply_button.set_sensitive(result is not None)
         if result is not None:
             self.view.set_from_pixbuf(result.view.with_fill(result.fill))
+        elif by_artist:
+            self._left_alone = self.busy
+            if self._view is not None:
+                self.view.set_from_pixbuf(self._view.empty)
 
     def _show_edit(self, text: str = "") -> None:
         busy = self.busy
@@ -360,6 +387,7 @@ class FillDialog:
 
     def _store(self, values: FieldValues) -> None:
         store_values(values, self._config)
+        remember(values)
         self._given = values
 
     def _end(self) -> Optional[list[Any]]:

@@ -18,6 +18,10 @@ from .model_box import DownloadButtons, ModelBox
 
 MODE_MNEMONICS = {Mode.FILL: "i", Mode.ADD: "b", Mode.REMOVE: "R"}
 PROMPT_LINES = 3
+NUMBERS = ("variations", "steps", "guidance", "strength", "grow", "feather")
+"""The fields that are spin buttons."""
+AUTOMATIC = ("lazySteps", "lazyGuidance")
+"""The names of those of which 0 leaves the choice to the model."""
 
 
 class FieldForm:
@@ -40,12 +44,14 @@ class FieldForm:
         self.negative_fold = fold(tr("_Negative prompt"), self.negative.widget, "lazyNegativeFold")
         known = fields()
         self.variations = _number("variations")
-        self.steps, self.guidance = _number("steps"), _number("guidance")
+        self.steps, self.guidance, self.strength = _number("steps"), _number("guidance"), _number("strength")
         self.grow, self.feather = _number("grow"), _number("feather")
         self.seed = Gtk.Entry(hexpand=True, max_length=len(str(MAX_SEED)))
         self.seed.set_name("lazySeed")
         self.seed.set_input_purpose(Gtk.InputPurpose.DIGITS)
-        self.seed.connect("changed", _only_digits)
+        self.seed.connect("changed", lambda entry: self._seed_changed())
+        self._seed = ""
+        """The text that was shown or typed last."""
         self.lock = Gtk.ToggleButton(image=Gtk.Image.new_from_icon_name("changes-prevent-symbolic", 1))
         self.lock.set_name("lazySeedLock")
         self.lock.set_tooltip_text(tr("Keep this seed"))
@@ -64,6 +70,7 @@ class FieldForm:
             "seed": row(self.seed, self.lock, dice, space=2),
             "steps": self.steps,
             "guidance": self.guidance,
+            "strength": self.strength,
             "grow": self.grow,
             "feather": self.feather,
             "sketch": self.sketch,
@@ -107,15 +114,17 @@ class FieldForm:
         self.modes[values.edit_mode].set_active(True)
         self.prompt.content, self.negative.content = values.prompt, values.negative_prompt
         self.negative_fold.set_expanded(bool(values.negative_prompt))
-        for name in ("variations", "steps", "guidance", "grow", "feather"):
+        for name in NUMBERS:
             getattr(self, name).set_value(getattr(values, name))
-        self.seed.set_text(str(values.seed))
+        self._show_seed(values.seed)
         self.lock.set_active(values.seed_locked)
         self.model.choose(values.model)
         self._show_mode()
 
     def values(self) -> FieldValues:
-        """What the fields hold."""
+        """What the fields hold, also what is just being typed."""
+        for name in NUMBERS:
+            _take_typed(getattr(self, name))
         return FieldValues(
             mode=self.mode.value,
             prompt=self.prompt.content,
@@ -125,6 +134,7 @@ class FieldForm:
             seed_locked=self.lock.get_active(),
             steps=self.steps.get_value_as_int(),
             guidance=round(self.guidance.get_value(), 1),
+            strength=self.strength.get_value_as_int(),
             grow=self.grow.get_value_as_int(),
             feather=self.feather.get_value_as_int(),
             model=self.model.name or FieldValues.model,
@@ -132,7 +142,7 @@ class FieldForm:
 
     def throw_dice(self) -> None:
         """A new seed."""
-        self.seed.set_text(str(thrown_seed()))
+        self._show_seed(thrown_seed())
 
     def choose_sketch(self, layer: Optional[int]) -> None:
         """Choose a layer, if it is (still) one of the image's."""
@@ -150,6 +160,20 @@ class FieldForm:
                 self.sketch.append(id, name)
             self.choose_sketch(int(chosen) if chosen else None)
 
+    def _show_seed(self, seed: int) -> None:
+        self._seed = str(seed)
+        self.seed.set_text(self._seed)
+
+    def _seed_changed(self) -> None:
+        # Digits only, after the fact: PyGObject cannot hand on the position of GTK's "insert-text".
+        text = self.seed.get_text()
+        digits = "".join(sign for sign in text if sign in "0123456789")
+        if digits != text:
+            self.seed.set_text(digits)  # which comes here again
+        elif digits and digits != self._seed:
+            self._seed = digits
+            self.lock.set_active(True)  # or the dice would be thrown over what was typed
+
     def _mode(self, mode: Mode) -> Gtk.RadioButton:
         first = next(iter(getattr(self, "modes", {}).values()), None) or getattr(self, "_first", None)
         letter = MODE_MNEMONICS[mode]
@@ -165,7 +189,7 @@ class FieldForm:
         if not hasattr(self, "sketch"):
             return  # while the buttons are being made
         mode = self.mode
-        for widget in (self.prompt.widget, self.negative_fold, self.sketch):
+        for widget in (self.prompt.widget, self.negative_fold, self.strength, self.sketch):
             widget.set_sensitive(mode.uses_prompt)
         self.prompt.set_hint(prompt_hint(mode))
         self.negative.set_hint(tr("What to keep away from"))
@@ -231,9 +255,7 @@ def _number(name: str) -> Gtk.SpinButton:
     made.set_numeric(False)  # or "Automatic" would be refused
 
     def show(spin: Gtk.SpinButton) -> bool:
-        # Not a unit: GTK reads the text back, and takes only a number, or leaves the value as it is.
-        automatic = spin.get_value() == 0 and name in ("steps", "guidance")
-        text = tr("Automatic") if automatic else "%.*f" % (spin.get_digits(), spin.get_value())
+        text = _text_of(spin)
         if spin.get_text() != text:
             spin.set_text(text)
         return True
@@ -243,9 +265,14 @@ def _number(name: str) -> Gtk.SpinButton:
     return made
 
 
-def _only_digits(entry: Gtk.Entry) -> None:
-    # After the fact: PyGObject cannot hand on the position of GTK's "insert-text".
-    text = entry.get_text()
-    digits = "".join(sign for sign in text if sign in "0123456789")
-    if digits != text:
-        entry.set_text(digits)
+def _text_of(spin: Gtk.SpinButton) -> str:
+    # Not a unit: GTK reads the text back, and takes only a number, or leaves the value as it is.
+    if spin.get_value() == 0 and spin.get_name() in AUTOMATIC:
+        return tr("Automatic")
+    return "%.*f" % (spin.get_digits(), spin.get_value())
+
+
+def _take_typed(spin: Gtk.SpinButton) -> None:
+    """GTK takes a typed number only when Enter is pressed or the field is left."""
+    if spin.get_text() != _text_of(spin):  # or it would have to make a number of "Automatic"
+        spin.update()

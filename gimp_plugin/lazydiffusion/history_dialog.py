@@ -16,7 +16,7 @@ from .background import in_background, in_main
 from .gtk import SPACE, GLib, Gtk, column, dialog, tr, wrapping
 from .image import NewLayer, Picture
 from .pixbufs import PIXBUF, decoded, fitted, pixbuf_of, scaled
-from .questions import may_convert
+from .questions import may_convert, may_forget
 from .snapshot import CLIENT
 
 LIMIT = 100
@@ -31,7 +31,7 @@ class HistoryDialog:
 
     def __init__(self, picture: Picture, parent: Optional[Any] = None) -> None:
         """`parent`: the dialog that it is opened from."""
-        self.picture = picture
+        self.picture, self._parent = picture, parent
         self.layers: list[Any] = []
         """Those that were made, the newest first."""
         self.reuse: Optional[EditSettings] = None
@@ -90,6 +90,9 @@ class HistoryDialog:
         self.window.connect("response", self._answered, loop)
         loop.run()
         self._open = False
+        if self._parent is not None:  # takes the keyboard before this one goes, or GIMP's window may get it
+            self.window.set_modal(False)
+            self._parent.present()
         self.window.destroy()
 
     def load(self) -> None:
@@ -130,14 +133,18 @@ class HistoryDialog:
         in_background(lambda: connect(client=CLIENT).edit(it.entry.id).fill(it.fill.fill), made, self._failed)
 
     def forget(self) -> None:
-        """Have the core forget the chosen edit."""
+        """Have the core forget the chosen edit, after a question where it has other fills as well."""
         it = self.current
-        if it is not None:
-            in_background(
-                lambda: connect(client=CLIENT).delete_history(it.entry.id),
-                lambda nothing: self.load(),
-                self._failed,
-            )
+        if it is None:
+            return
+        count = len(it.entry.fills)
+        if count > 1 and not may_forget(self.window, count):
+            return
+        in_background(
+            lambda: connect(client=CLIENT).delete_history(it.entry.id),
+            lambda nothing: self.load(),
+            self._failed,
+        )
 
     def tell(self, text: str) -> None:
         """Say something above the list."""

@@ -193,6 +193,29 @@ class Picture:
             image.undo_group_end()
             Gimp.displays_flush()
 
+    def is_covered(self, layer: Any) -> bool:
+        """Whether visible layers lie above a layer, there where it is: also above the groups that it is in."""
+        place, below = _extents(layer), layer
+        while below is not None:
+            parent = below.get_parent()
+            beside = parent.get_children() if parent is not None else self._image.get_layers()
+            above = beside[: self._image.get_item_position(below)]
+            if any(_is_seen_in(it, place) for it in above):
+                return True
+            below = parent
+        return False
+
+    def raise_to_top(self, layer: Any) -> None:
+        """Move a layer above all others, out of its groups: one undo step. Raises ImageError."""
+        self.check_ready()
+        if layer.get_id() not in [it.id for it in self.layers()]:
+            raise ImageError(
+                tr("The layer is not in the image any more. Choose the fill and apply it again.")
+            )
+        if not self._image.reorder_item(layer, None, 0):
+            raise ImageError(tr("GIMP did not move the layer. Drag it to the top in the list of layers."))
+        Gimp.displays_flush()
+
     def _layer(self, layer: NewLayer, masked: bool) -> Any:
         box = layer.box
         grey = self._image.get_base_type() == Gimp.ImageBaseType.GRAY
@@ -253,6 +276,21 @@ class _visible:  # noqa: N801 - used as a function
 
     def __exit__(self, *error: object) -> None:
         self._layer.delete()
+
+
+def _extents(layer: Any) -> Box:
+    _, x, y = layer.get_offsets()
+    return Box(x, y, layer.get_width(), layer.get_height())
+
+
+def _is_seen_in(layer: Any, box: Box) -> bool:
+    """Whether a layer, or one in a group, is shown and reaches into a box."""
+    if not layer.get_visible():
+        return False
+    if layer.is_group():
+        return any(_is_seen_in(it, box) for it in layer.get_children())
+    shared = _extents(layer).overlap(box)
+    return shared.w > 0 and shared.h > 0
 
 
 def _read(drawable: Any, box: Box, format: str) -> bytes:

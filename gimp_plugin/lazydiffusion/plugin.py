@@ -19,10 +19,12 @@ from .arguments import (
     add_fill_arguments,
     add_layers_result,
     sketch_of,
+    store_values,
     values_of,
 )
 from .gi_modules import Gimp, GLib, GObject
 from .image import ImageError, NewLayer, Picture
+from .remembered import with_remembered
 from .snapshot import CLIENT, snapshot
 
 FILL = "plug-in-lazydiffusion-fill"
@@ -84,7 +86,10 @@ def _documentation(name: str) -> tuple[str, str]:
         ),
         REMOVE: (
             tr("Remove what is selected: what is around goes on (LazyDiffusion)"),
-            tr("As plug-in-lazydiffusion-fill in the mode remove: no prompt is needed."),
+            tr(
+                "As plug-in-lazydiffusion-fill in the mode remove: no prompt is needed. Run interactively, it takes "
+                "model, quality, grow and feather from the dialog of plug-in-lazydiffusion-fill."
+            ),
         ),
         AGAIN: (
             tr("Fill the selection as the last time, without a dialog (LazyDiffusion)"),
@@ -106,12 +111,16 @@ def run_fill(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any,
     picture, sketch = Picture(image), sketch_of(config)
     if mode == Gimp.RunMode.WITH_LAST_VALS:
         sketch = sketch or picture.sketch  # GIMP keeps no drawables among a procedure's last values
-    return _answered(procedure, lambda: _fill(picture, values_of(config), config, sketch))
+    scripted = mode == Gimp.RunMode.NONINTERACTIVE
+    return _answered(procedure, lambda: _fill(picture, values_of(config), config, sketch, scripted))
 
 
 def run_remove(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any, data: Any) -> Any:
     """Never with a dialog, but for the question whether to convert an indexed image."""
     values = values_of(config)
+    if mode == Gimp.RunMode.INTERACTIVE:
+        values = with_remembered(values)
+        store_values(values, config)  # for GIMP's "Repeat"
     values.mode = Mode.REMOVE.value
     picture = Picture(image)
 
@@ -121,8 +130,8 @@ def run_remove(procedure: Any, mode: Any, image: Any, drawables: Any, config: An
 
             if not may_convert(None):
                 return None
-            return _fill(picture, values, config, None, convert=True)
-        return _fill(picture, values, config, None)
+            return _fill(picture, values, config, None, scripted=False, convert=True)
+        return _fill(picture, values, config, None, scripted=mode == Gimp.RunMode.NONINTERACTIVE)
 
     return _answered(procedure, remove)
 
@@ -158,20 +167,20 @@ def run_history(procedure: Any, mode: Any, image: Any, drawables: Any, config: A
 
 
 def _fill(
-    picture: Picture, values: FieldValues, config: Any, sketch: Optional[int], convert: bool = False
+    picture: Picture,
+    values: FieldValues,
+    config: Any,
+    sketch: Optional[int],
+    scripted: bool,
+    convert: bool = False,
 ) -> list[Any]:
-    """Fill at once, told in GIMP's own bar. Raises LazyDiffusionError."""
+    """Fill at once, told in GIMP's own bar. Raises LazyDiffusionError, which names arguments only to a script."""
     settings = settings_for(values.edit_mode, values.edit_settings())
     if picture.is_open and picture.is_indexed and not (convert or config.get_property("convert-indexed")):
-        raise ImageError(
-            tr(
-                "The image is indexed: with its palette the fill's colours would be lost. Convert it by Image > Mode "
-                "> RGB first, or set convert-indexed."
-            )
-        )
+        raise ImageError(_indexed(scripted))
     everything = config.get_property("whole-canvas")
     if picture.is_open and picture.selection_box() is None and not everything:
-        raise ImageError(tr("Nothing is selected. Select what is to be filled, or set whole-canvas."))
+        raise ImageError(_nothing_selected(values.edit_mode, scripted))
     Gimp.progress_init(tr("Reading the canvas…"))
     try:
         tokens = window_tokens(look() or {}, settings.model)
@@ -181,6 +190,26 @@ def _fill(
         return picture.add_layers(layers, masks=settings.feather > 0)
     finally:
         Gimp.progress_end()
+
+
+def _indexed(scripted: bool) -> str:
+    if scripted:
+        return tr(
+            "The image is indexed: with its palette the fill's colours would be lost. Convert it by Image > Mode > "
+            "RGB first, or set convert-indexed."
+        )
+    return tr(
+        "The image is indexed: with its palette the fill's colours would be lost. Convert it by Image > Mode > RGB, "
+        "then try again."
+    )
+
+
+def _nothing_selected(mode: Mode, scripted: bool) -> str:
+    if scripted:
+        return tr("Nothing is selected. Select what is to be filled, or set whole-canvas.")
+    if mode is Mode.REMOVE:
+        return tr("Nothing is selected. Select what is to be removed, then try again.")
+    return tr("Nothing is selected. Select what is to be filled, then try again.")
 
 
 def _tell(text: str, share: Optional[float]) -> None:

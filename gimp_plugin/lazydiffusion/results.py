@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -120,9 +121,13 @@ class Result:
 class ResultList:
     """Thumbnails in a row that scrolls; one is chosen at most."""
 
-    def __init__(self, chosen: Callable[[Optional[Result]], None], activated: Callable[[], None]) -> None:
-        """`chosen(result)` is told of each choice, `activated()` of a double click."""
+    def __init__(
+        self, chosen: Callable[[Optional[Result], bool], None], activated: Callable[[], None]
+    ) -> None:
+        """`chosen(result, by_artist)` is told of each choice, `activated()` of a double click."""
         self._results: list[Result] = []
+        self._by_artist = True
+        """Whether a choice that is made now is the artist's."""
         self._store = Gtk.ListStore.new([PIXBUF, str])
         self.icons = Gtk.IconView(model=self._store, pixbuf_column=0, tooltip_column=1)
         self.icons.set_name("lazyResults")
@@ -130,7 +135,7 @@ class ResultList:
         self.icons.set_columns(COLUMNS)
         for what in ("margin", "row_spacing", "column_spacing", "item_padding"):
             self.icons.set_property(what, 3)
-        self.icons.connect("selection-changed", lambda icons: chosen(self.current))
+        self.icons.connect("selection-changed", lambda icons: chosen(self.current, self._by_artist))
         self.icons.connect("item-activated", lambda icons, path: activated())
         scrolled = Gtk.ScrolledWindow(shadow_type=Gtk.ShadowType.IN, hscrollbar_policy=Gtk.PolicyType.NEVER)
         scrolled.set_size_request(VIEW, THUMBNAIL + 26)
@@ -160,22 +165,32 @@ class ResultList:
         self._store.append([result.view.thumbnail(result.fill), _escaped(result.layer.name)])
         if choose:
             self.choose(result)
-        while len(self._results) > 1 and sum(len(it.fill.rgba) for it in self._results) > MOST_BYTES:
-            del self._results[0], self._store[0]
+        with self._by_program():
+            while len(self._results) > 1 and sum(len(it.fill.rgba) for it in self._results) > MOST_BYTES:
+                del self._results[0], self._store[0]
         self.icons.scroll_to_path(Gtk.TreePath.new_from_indices([len(self._results) - 1]), False, 0, 0)
 
     def choose(self, result: Optional[Result]) -> None:
         """Make one the chosen one, or none."""
-        self.icons.unselect_all()
-        if result is not None:
-            path = Gtk.TreePath.new_from_indices([self._results.index(result)])
-            self.icons.set_cursor(path, None, False)
-            self.icons.select_path(path)
+        with self._by_program():
+            self.icons.unselect_all()
+            if result is not None:
+                path = Gtk.TreePath.new_from_indices([self._results.index(result)])
+                self.icons.set_cursor(path, None, False)
+                self.icons.select_path(path)
 
     def mark_applied(self, result: Result) -> None:
         """Show that a layer was made of it."""
         result.applied = True
         self._store[self._results.index(result)][0] = ticked(result.view.thumbnail(result.fill))
+
+    @contextmanager
+    def _by_program(self) -> Iterator[None]:
+        self._by_artist = False
+        try:
+            yield
+        finally:
+            self._by_artist = True
 
 
 def _escaped(text: str) -> str:

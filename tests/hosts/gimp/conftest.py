@@ -1,4 +1,4 @@
-"""Real GIMPs that end with the test, or with the tests of a file."""
+"""Real GIMPs that end with the test, or with the tests of a file; and the dialog in one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from typing import Protocol
 import pytest
 from tests.hosts.chroots import Host
 from tests.hosts.display import Display
+from tests.hosts.gimp.dialog import BOX, fresh
+from tests.hosts.gimp.painter import Painter, picture, with_plugin
+from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.gimp.real_gimp import RealGimp
+
+# The topmost dialog first, because the one below waits for it.
+CLOSE = """
+dialogs = [widget for widget in widgets() if isinstance(widget, Gtk.Dialog) and widget.get_mapped()]
+for widget in sorted(dialogs, key=lambda widget: widget.get_transient_for() is None):
+    widget.response(Gtk.ResponseType.CLOSE)
+"""
+CRASHED = "GIMP Message"
 
 
 class StartGimp(Protocol):
@@ -52,6 +63,33 @@ def start_shared_gimp(
     """As `start_gimp`, for GIMPs that a whole module shares."""
     with _gimps(gimp_host, display, gimp_profile, tmp_path_factory.mktemp("gimp")) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def shown_gimp(start_shared_gimp: StartGimp, tiny_model: Path) -> RealGimp:
+    return start_shared_gimp(install=with_plugin(tiny_model))
+
+
+@pytest.fixture
+def painter(shown_gimp: RealGimp) -> Iterator[Painter]:
+    found = Painter(shown_gimp)
+    yield found
+    for plugin in shown_gimp.plugins():
+        plugin.later(CLOSE)
+        plugin.wait_until_ended()
+    if CRASHED in shown_gimp.window_titles():  # GIMP's word on a plug-in that was killed
+        shown_gimp.activate_window(CRASHED)
+        shown_gimp.key("Escape")
+    found.delete()
+    assert "inconsistent state" not in shown_gimp.log
+
+
+@pytest.fixture
+def plugin(painter: Painter) -> Plugin:
+    """The dialog, opened on a small picture with a selection; its fields are as at first."""
+    painter.create(picture(), show=True)
+    painter.select(*BOX)
+    return fresh(painter.open_dialog())
 
 
 @contextmanager

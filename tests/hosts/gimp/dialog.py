@@ -9,6 +9,8 @@ from typing import Any
 from tests.hosts.gimp.painter import Painter
 from tests.hosts.gimp.plugin_process import Plugin
 
+BOX = [60, 40, 50, 30]
+"""Of the selection, in `painter.picture()`."""
 RESULTS = "len(find('lazyResults').get_model())"
 READY = "find('lazyGenerate').get_label() == '_Generate'"
 NOTICE = "find('lazyNotice').get_text() if find('lazyNoticePart').get_visible() else ''"
@@ -18,6 +20,13 @@ CHOOSE_SKETCH = """
 box = find("lazySketch")
 names = [row[0] for row in box.get_model()]
 box.set_active(names.index(layer))
+"""
+# Where a thumbnail lies, as fractions of the list.
+THUMBNAIL = """
+icons = find('lazyResults')
+_, area = icons.get_cell_rect(Gtk.TreePath.new_from_indices([number]), None)
+size = icons.get_allocation()
+return (area.x + area.width / 2) / size.width, (area.y + area.height / 2) / size.height
 """
 CORE = """
 import sys
@@ -32,8 +41,8 @@ def fresh(plugin: Plugin) -> Plugin:
     """GIMP remembers the last values: not those of another test."""
     plugin.ask(
         "find('lazyModeFill').set_active(True)\nfind('lazyPrompt').get_buffer().set_text('')\n"
-        "for name, value in (('Variations', 1), ('Steps', 0), ('Guidance', 0), ('Grow', 0), ('Feather', 0)):\n"
-        "    find('lazy' + name).set_value(value)\n"
+        "for name in ('Variations', 'Steps', 'Guidance', 'Strength', 'Grow', 'Feather'):\n"
+        "    find('lazy' + name).set_value({'Variations': 1, 'Strength': 100}.get(name, 0))\n"
         "find('lazySeedLock').set_active(False)"
     )
     return plugin
@@ -71,6 +80,22 @@ def fill_with_sketch(painter: Painter, plugin: Plugin, layer: str) -> bytes:
     plugin.key("ctrl+Return")
     plugin.wait_for(f"{RESULTS} == {before} + 1 and {READY}", 90)
     return newest_fill(painter)
+
+
+def generate(plugin: Plugin) -> None:
+    """An edit by the keyboard, until all its fills are there."""
+    before = plugin.ask(RESULTS)
+    wanted = before + plugin.ask("find('lazyVariations').get_value_as_int()")
+    plugin.key("ctrl+Return")
+    plugin.wait_for(f"{RESULTS} == wanted and {READY}", 120, wanted=wanted)
+    assert plugin.ask(NOTICE) == ""
+
+
+def open_history(plugin: Plugin) -> None:
+    """From the dialog, with the newest fill chosen."""
+    plugin.click("lazyHistoryOpen")
+    plugin.wait_for("any(it.get_name() == 'lazyHistory' and len(it.get_model()) for it in widgets())", 60)
+    plugin.ask("find('lazyHistory').get_selection().select_path(Gtk.TreePath.new_first())")
 
 
 def newest_fill(painter: Painter) -> bytes:

@@ -195,6 +195,7 @@ class Painter:
         """Fill Selection, by GIMP's search for actions; with the tiny model chosen once the core has named it."""
         plugin = self.gimp.open_plugin("Generative fill")
         plugin.wait_for("find('lazyModel').set_active_id(model)", 90, model=MODEL)
+        plugin.wait_for("find('lazyFill').has_toplevel_focus()", 30)  # or a key would go to GIMP's window
         return plugin
 
     def _array(self, expression: str, box: list[int], channels: int, **values: object) -> np.ndarray:

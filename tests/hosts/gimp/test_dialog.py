@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.hosts.gimp.conftest import StartGimp
 from tests.hosts.gimp.dialog import (
+    BOX,
     NOTICE,
     PROMPT,
     READY,
     RESULTS,
     STATUS,
+    THUMBNAIL,
     core_state,
     fill_with_sketch,
     fresh,
@@ -23,23 +22,14 @@ from tests.hosts.gimp.dialog import (
     set_numbers,
     until_layers,
 )
-from tests.hosts.gimp.painter import Painter, picture, with_plugin
+from tests.hosts.gimp.painter import Painter, picture
 from tests.hosts.gimp.plugin_process import Plugin
-from tests.hosts.gimp.real_gimp import RealGimp
 from tests.hosts.installing import MODEL
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-BOX = [60, 40, 50, 30]
 HERE = [0, 0, 50, 30]
 
-# Where a thumbnail lies, as fractions of the list.
-THUMBNAIL = """
-icons = find('lazyResults')
-_, area = icons.get_cell_rect(Gtk.TreePath.new_from_indices([number]), None)
-size = icons.get_allocation()
-return (area.x + area.width / 2) / size.width, (area.y + area.height / 2) / size.height
-"""
 # Of everything in a window that Alt with a letter goes to.
 MNEMONICS = """
 found = []
@@ -51,40 +41,6 @@ def look(widget):
 look(find('lazyFill'))
 return found
 """
-# The topmost dialog first, because the one below waits for it.
-CLOSE = """
-dialogs = [widget for widget in widgets() if isinstance(widget, Gtk.Dialog) and widget.get_mapped()]
-for widget in sorted(dialogs, key=lambda widget: widget.get_transient_for() is None):
-    widget.response(Gtk.ResponseType.CLOSE)
-"""
-CRASHED = "GIMP Message"
-
-
-@pytest.fixture(scope="module")
-def shown_gimp(start_shared_gimp: StartGimp, tiny_model: Path) -> RealGimp:
-    return start_shared_gimp(install=with_plugin(tiny_model))
-
-
-@pytest.fixture
-def painter(shown_gimp: RealGimp) -> Iterator[Painter]:
-    found = Painter(shown_gimp)
-    yield found
-    for plugin in shown_gimp.plugins():
-        plugin.later(CLOSE)
-        plugin.wait_until_ended()
-    if CRASHED in shown_gimp.window_titles():  # GIMP's word on a plug-in that was killed
-        shown_gimp.activate_window(CRASHED)
-        shown_gimp.key("Escape")
-    found.delete()
-    assert "inconsistent state" not in shown_gimp.log
-
-
-@pytest.fixture
-def plugin(painter: Painter) -> Plugin:
-    """The dialog, opened on a small picture with a selection; its fields are as at first."""
-    painter.create(picture(), show=True)
-    painter.select(*BOX)
-    return fresh(painter.open_dialog())
 
 
 def test_from_the_prompt_to_the_saved_file_by_keys(painter: Painter, plugin: Plugin) -> None:

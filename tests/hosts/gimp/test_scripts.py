@@ -258,7 +258,7 @@ def test_the_procedure_browser_tells_all(painter: Painter) -> None:
     own = {"run-mode", "image", "drawables"}
     assert set(found[REMOVE]["arguments"]) == own | common
     assert set(found[FILL]["arguments"]) == own | common | {
-        "mode", "prompt", "negative-prompt", "guidance", "sketch"
+        "mode", "prompt", "negative-prompt", "guidance", "strength", "sketch"
     }  # fmt: skip
     for told in found.values():
         assert told["results"] == ["layers"]
