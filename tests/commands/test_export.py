@@ -34,6 +34,36 @@ def test_a_run_becomes_a_verified_checkpoint_in_bf16(tmp_path: Path) -> None:
     assert torch.allclose(loaded.decoder.to_out.weight, expected, atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--steps", "0", "The number of steps is 0; it must be between 1 and 200."),
+        ("--steps", "-5", "The number of steps is -5; it must be between 1 and 200."),
+        ("--guidance", "nan", "The guidance is nan; it must be between 0 and 20."),
+        ("--guidance", "inf", "The guidance is inf; it must be between 0 and 20."),
+    ],
+)
+def test_defaults_that_no_edit_could_have_are_refused(
+    tmp_path: Path, option: str, value: str, message: str
+) -> None:
+    result = CliRunner().invoke(app, ["export", str(tmp_path), str(tmp_path / "made"), option, value])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline()
+    pipeline.context_encoder.save_pretrained(tmp_path / "ema" / "context_encoder")
+    pipeline.decoder.save_pretrained(tmp_path / "ema" / "decoder")
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "made"):
+        result = CliRunner().invoke(app, ["export", str(tmp_path / "ema"), str(out)])
+        assert result.exit_code == 2
+        assert f"The checkpoint cannot be written to {out}" in result.stderr
+    assert (tmp_path / "file").read_bytes() == b""
+
+
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["export", str(tmp_path), str(tmp_path / "made")])
     assert result.exit_code == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,10 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tests import tiny
 from tests.training_data import disc_data
-from torch import nn
+from torch import Tensor, nn
 
 from lazydiffusion.training.batched_muon import BatchedMuon
-from lazydiffusion.training.scenes import SceneMaker
+from lazydiffusion.training.scenes import SceneMaker, Scenes
 from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
 from lazydiffusion.training.trainer import Progress, Trainer
 
@@ -84,6 +84,40 @@ def test_scenes_are_made_without_waiting_for_the_device(device: torch.device) ->
     torch.cuda.set_sync_debug_mode("default")
     assert made.window.isfinite().all()
     assert made.hole.flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("engine", ["regenerate-image", "regenerate-crop"])
+def test_a_baseline_sees_the_lazy_models_scenes(data: Data, tmp_path: Path, engine: str) -> None:
+    """Though its loss draws more noise on the device."""
+    seen = {}
+    for name in ("lazy", engine):
+        settings = Settings(
+            engine=name,
+            encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
+            decoder=tiny.DECODER,
+            data=data,
+            optimiser=Optimiser(batch=4, steps=3, warm_up=1),
+            output=Output(folder=str(tmp_path / name), samples=4, sample_steps=2),
+            compile=False,
+        )
+        trainer = Trainer(settings, say=lambda text: None)
+        make, windows = trainer.maker.make, []
+
+        def recorded(
+            batch: int,
+            bucket: int,
+            make: Callable[[int, int], Scenes] = make,
+            windows: list[Tensor] = windows,
+        ) -> Scenes:
+            scenes = make(batch, bucket)
+            windows.append(scenes.window.cpu())
+            return scenes
+
+        trainer.maker.make = recorded  # type: ignore[method-assign]
+        trainer.run()
+        seen[name] = torch.stack(windows)
+    assert len(seen["lazy"]) == 3
+    assert torch.equal(seen["lazy"], seen[engine])
 
 
 @pytest.mark.usefixtures("waits_are_errors")

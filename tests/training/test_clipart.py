@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
+from lazydiffusion.cli import app
 from lazydiffusion.errors import BadInput, CannotWrite
 from lazydiffusion.training import clipart
 from lazydiffusion.training.clipart_drawings import (
@@ -321,6 +323,24 @@ def test_a_build_gives_shards_that_load_and_their_attributions(
     assert by_set["openclipart"]["version"] == "1:0.18-19"
     assert credits["captions"]["package"] == "emojibase-data"
     assert "| noto | 2 | noto icons, by The Painters | Apache-2.0 |" in (out / "README.md").read_text()
+
+
+def test_the_command_takes_packages_that_are_there_already(
+    tmp_path: Path, npm: Path, openclipart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the messages recommend where npm or apt-get is missing."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(clipart, "cores", lambda: 1)
+    arguments = ["data", "clipart", "--out", str(tmp_path / "set")]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert "--npm DIR" in refused.stderr
+
+    options = ["--npm", str(npm), "--openclipart", str(openclipart)]
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["sprites"] == 3
+    assert (tmp_path / "set" / "clipart-000.tar").is_file()
 
 
 def test_a_rebuild_gives_the_same_bytes_in_the_same_place(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from lazydiffusion.errors import BadInput
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
+from lazydiffusion.training.ranges import RANGES
 from lazydiffusion.training.settings import Settings, find_settings, load_settings
 
 pytestmark = pytest.mark.unit
@@ -39,7 +41,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
 
 def test_settings_survive_a_file(tmp_path: Path) -> None:
     settings = Settings(
-        encoder={"channels": 32, "rotary_base": 50.0},
+        encoder={"channels": 32, "heads": 2, "rotary_base": 50.0},
         decoder={"context_channels": 32, "prediction": "velocity"},
         compile=False,
         seed=3,
@@ -88,6 +90,39 @@ def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
             "a bucket of 112 tokens is larger than the window of 8 x 8 tokens",
         ),
         ("seed = ", "is not valid TOML"),
+        ("seed = -1", "`seed` is -1; it must be at least 0 and at most 2147483647"),
+        ("[optimiser]\nbatch = 0", r"\[optimiser\]: `batch` is 0; it must be finite and at least 1"),
+        ("[optimiser]\nbatch = -1", "`batch` is -1; it must be"),
+        ("[optimiser]\nsteps = 0", "`steps` is 0; it must be"),
+        ("[optimiser]\nclip = inf", "`clip` is inf; it must be finite and above 0"),
+        ("[optimiser]\nema = 1.0", "`ema` is 1; it must be at least 0 and below 1"),
+        ("[output]\nlog_every = 0", r"\[output\]: `log_every` is 0; it must be"),
+        ("[output]\nsamples = 0", "`samples` is 0; it must be"),
+        ("[output]\nsample_guidance = nan", "`sample_guidance` is nan; it must be at least 0 and at most 20"),
+        ("[data]\nbuckets = [0, 1, 2]", "an entry of `buckets` is 0; it must be"),
+        ("[data]\nbucket_weights = [0, 0, 0]", "all of `bucket_weights` are 0; one at least must be above 0"),
+        ("[data]\nbucket_weights = [-1, 1, 1]", "an entry of `bucket_weights` is -1; it must be"),
+        (
+            "[encoder]\nchanels = 3",
+            r"\[encoder\]: unknown setting `chanels`; known here are bottleneck, channels",
+        ),
+        ("[encoder]\nchannels = 'many'", r"\[encoder\]: `channels` is 'many'; it must be of type int"),
+        ("[encoder]\nlayers = 0", r"\[encoder\]: `layers` is 0; it must be"),
+        ("[encoder]\nheads = 0", r"\[encoder\]: `heads` is 0; it must be"),
+        (
+            "[encoder]\nheads = 3",
+            r"\[encoder\]: `heads` is 3 and `channels` 320; give each head a multiple of 4",
+        ),
+        (
+            "[decoder]\nheads = 5",
+            r"\[decoder\]: `heads` is 5 and `channels` 448; give each head a multiple of 4",
+        ),
+        ("[decoder]\nprediction = 'x0'", "`prediction` is 'x0'; it must be one of sample, velocity, epsilon"),
+        ("[decoder]\nout_channels = 5", "no networks can be made of .encoder. and .decoder.: "),
+        (
+            "[decoder]\ncontext_channels = 160",
+            "`context_channels` is 160; it must be the encoder's `channels`, 320",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file_and_the_setting(tmp_path: Path, text: str, message: str) -> None:
@@ -106,6 +141,24 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_bytes(b"seed = '\xff'")
     with pytest.raises(BadInput, match="is not valid TOML"):
         load_settings(tmp_path / "run.toml")
+
+
+def test_every_number_has_a_range() -> None:
+    """A setting that is added is checked too."""
+    tables = dataclasses.asdict(Settings())
+    tables |= {
+        name: {key: value.default for key, value in inspect.signature(network).parameters.items()}
+        for name, network in (("encoder", ContextEncoder), ("decoder", LazyDecoder))
+    }
+    for table, ranges in RANGES.items():
+        values = tables[table] if table else tables
+        numbers = {
+            key
+            for key, value in values.items()
+            if type(value[0] if isinstance(value, tuple) else value) in (int, float)
+        }
+        assert numbers - set(ranges) == set(), table
+        assert set(ranges) - set(values) == set(), table
 
 
 @pytest.mark.parametrize("name", ["clipart", "clipart-512", "cpu-128", "cpu-256"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import os
@@ -10,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,16 +23,15 @@ from typer.testing import CliRunner
 
 from lazydiffusion.cli import app
 from lazydiffusion.engines.names import engine_of
-from lazydiffusion.errors import BadModel
+from lazydiffusion.errors import BadInput, BadModel, CannotWrite
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
-from lazydiffusion.training.objective import LazyObjective, Objective
-from lazydiffusion.training.scenes import SceneMaker
+from lazydiffusion.training.scenes import Scenes
 from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
-from lazydiffusion.training.trainer import Progress, Trainer, compile_blocks, load_weights
+from lazydiffusion.training.trainer import NOISE_SEED, Progress, Trainer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +132,9 @@ def test_a_run_goes_on_where_it_stopped(finished: Finished, data: Data, tmp_path
         assert torch.equal(parameter, dict(first.model.named_parameters())[name]), name
     for name, parameter in resumed.average.named_parameters():
         assert torch.equal(parameter, dict(first.average.named_parameters())[name]), name
-    assert torch.equal(resumed.generator.get_state(), first.generator.get_state())
+    for kind in ("scenes", "noise"):
+        generator, before = (getattr(trainer.generators, kind) for trainer in (resumed, first))
+        assert torch.equal(generator.get_state(), before.get_state())
     for optimiser, before in zip(resumed.optimisers, first.optimisers, strict=True):
         assert str(optimiser.state_dict()) == str(before.state_dict())
 
@@ -144,6 +145,44 @@ def test_a_run_goes_on_where_it_stopped(finished: Finished, data: Data, tmp_path
     assert resumed.clock.seconds > seconds
 
 
+def test_a_state_from_before_the_noise_had_its_own_generator_is_resumed(data: Data, tmp_path: Path) -> None:
+    first, _ = train(settings(data, tmp_path, steps=2))
+    scenes = first.generators.scenes.get_state()
+    torch.save({"state": scenes}, tmp_path / "state" / "custom_checkpoint_2.pkl")
+
+    resumed = Trainer(settings(data, tmp_path, steps=3), resume=True, say=lambda text: None)
+
+    assert torch.equal(resumed.generators.scenes.get_state(), scenes)
+    assert resumed.generators.noise.initial_seed() == NOISE_SEED
+    resumed.run()
+    assert resumed.clock.step == 3
+
+
+def test_a_state_of_another_configuration_is_refused_with_a_sentence(data: Data, tmp_path: Path) -> None:
+    train(settings(data, tmp_path, steps=1))
+    deeper = dataclasses.replace(settings(data, tmp_path), decoder=tiny.DECODER | {"layers": 3})
+    with pytest.raises(BadModel, match=r"does not fit this configuration .*--init-from and --out") as refusal:
+        Trainer(deeper, resume=True, say=lambda text: None)
+    assert len(str(refusal.value)) < 500
+
+
+def test_a_finished_run_is_not_written_over(finished: Finished) -> None:
+    before = {path: path.read_bytes() for path in finished.folder.glob("ema/**/*.safetensors")}
+    with pytest.raises(
+        BadInput, match=r"holds a run already \(ema/, state/\).*give --resume, or another folder"
+    ):
+        Trainer(finished.settings, say=lambda text: None)
+    assert before == {path: path.read_bytes() for path in finished.folder.glob("ema/**/*.safetensors")}
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    nothing = Data(shards=str(tmp_path / "no sprites"))
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(CannotWrite, match=r"cannot be written to .*file.*another folder with --out"):
+            Trainer(settings(nothing, folder), say=lambda text: None)
+
+
 def test_a_run_starts_from_averaged_weights_alone(finished: Finished, data: Data, tmp_path: Path) -> None:
     trainer = Trainer(settings(data, tmp_path), init_from=finished.folder / "ema", say=lambda text: None)
 
@@ -152,15 +191,6 @@ def test_a_run_starts_from_averaged_weights_alone(finished: Finished, data: Data
         module = trainer.model.encoder if part == "context_encoder" else trainer.model.decoder
         for name, tensor in weights(finished.folder / "ema", part).items():
             assert torch.equal(module.state_dict()[name], tensor), name
-
-
-def test_weights_that_are_not_there_or_do_not_fit_are_refused(finished: Finished, tmp_path: Path) -> None:
-    fitting = LazyObjective(tiny.encoder(), tiny.decoder(), Objective())
-    with pytest.raises(BadModel, match=r"is no checkpoint.*context_encoder/ and decoder/"):
-        load_weights(fitting, tmp_path)
-    deeper = LazyObjective(tiny.encoder(layers=3), tiny.decoder(), Objective())
-    with pytest.raises(BadModel, match="does not fit the configured context_encoder"):
-        load_weights(deeper, finished.folder / "ema")
 
 
 def test_nothing_to_resume_is_said(data: Data, tmp_path: Path) -> None:
@@ -191,11 +221,18 @@ from lazydiffusion.training.trainer import Trainer
 
 torch.set_num_threads(1)
 trainer = Trainer(load_settings(Path(sys.argv[1])), say=lambda text: None)
+trainer.run(until=2)
+trainer.save()
+resumed = Trainer(load_settings(Path(sys.argv[1])), resume=True, say=lambda text: None)
+same = all(
+    torch.equal(getattr(trainer.generators, kind).get_state(), getattr(resumed.generators, kind).get_state())
+    for kind in ("scenes", "noise")
+)
 trainer.run()
 model = trainer.accelerator.unwrap_model(trainer.model)
 digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
 seen = {"processes": trainer.accelerator.num_processes, "steps": trainer.clock.step, "weights": digest,
-        "scenes": hashlib.sha256(trainer.generator.get_state().numpy().tobytes()).hexdigest()}
+        "scenes": hashlib.sha256(trainer.generators.scenes.get_state().numpy().tobytes()).hexdigest(), "resumed": same}
 Path(sys.argv[2], f"process-{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
 """
 
@@ -228,6 +265,7 @@ def test_two_processes_train_one_model(data: Data, tmp_path: Path) -> None:
     assert first["steps"] == second["steps"] == 3
     assert first["weights"] == second["weights"]
     assert first["scenes"] != second["scenes"]
+    assert [first["resumed"], second["resumed"]] == [True, True]  # each goes on with its own scenes
     assert (tmp_path / "run" / "samples" / "step-0000003.png").is_file()
 
 
@@ -265,15 +303,56 @@ def test_a_baseline_is_trained_on_every_token_and_becomes_a_checkpoint(
     )
 
 
+@pytest.mark.slow
 def test_runs_of_the_same_number_of_steps_see_the_same_scenes(data: Data, tmp_path: Path) -> None:
-    """Only the framing differs: a comparison of engines is not one of data."""
-    seen = {}
-    for engine in ("lazy", "regenerate-image"):
-        wanted = settings(data, tmp_path / engine)
-        trainer = Trainer(dataclasses.replace(wanted, engine=engine), say=lambda text: None)
-        seen[engine] = [trainer.maker.make(4, bucket).window for bucket in (6, 10)]
-    for lazy, baseline in zip(*seen.values(), strict=True):
-        assert torch.equal(lazy, baseline)
+    """Only the framing differs, though each loss draws as much noise as its tokens need.
+
+    So it is with other weights to begin with, and when a run was stopped and resumed.
+    """
+    seen: dict[str, list[tuple[torch.Tensor, ...]]] = {}
+
+    def record(name: str, wanted: Settings, **options: bool | Path) -> None:
+        trainer = Trainer(wanted, say=lambda text: None, **options)  # type: ignore[arg-type]
+        make, draw = trainer.maker.make, trainer.captions.draw
+        scenes, texts = [], []
+
+        def made(batch: int, bucket: int) -> Scenes:
+            scenes.append(make(batch, bucket))
+            return scenes[-1]
+
+        def drawn(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            texts.append(draw(*arguments))
+            return texts[-1]
+
+        trainer.maker.make, trainer.captions.draw = made, drawn  # type: ignore[method-assign]
+        trainer.run()
+        seen.setdefault(name, []).extend(
+            (*vars(scene).values(), *text) for scene, text in zip(scenes, texts, strict=True)
+        )
+
+    for engine in ("lazy", "regenerate-image", "regenerate-crop"):
+        record(engine, settings(data, tmp_path / "run", steps=5).for_engine(engine))
+    record("later", settings(data, tmp_path / "later", steps=5), init_from=tmp_path / "run-lazy" / "ema")
+    record("stopped", settings(data, tmp_path / "stopped", steps=2))
+    record("stopped", settings(data, tmp_path / "stopped", steps=5), resume=True)
+
+    first, *others = seen.values()
+    assert len(first) == 5
+    assert not torch.equal(first[0][0], first[1][0])
+    for other in others:
+        for one, same in zip(first, other, strict=True):
+            assert all(torch.equal(*parts) for parts in zip(one, same, strict=True))
+
+
+def test_a_run_can_be_halted_and_given_another_end(data: Data, tmp_path: Path) -> None:
+    trainer = Trainer(settings(data, tmp_path, steps=1000), say=lambda text: None)
+    trainer.run(until=2)
+    assert trainer.clock.step == 2
+    assert not (tmp_path / "ema").exists()
+    trainer.settings = trainer.settings.ending_after(3)
+    trainer.run()
+    assert trainer.clock.step == 3
+    assert (tmp_path / "samples" / "step-0000003.png").is_file()
 
 
 def test_a_run_may_see_some_sets_only(data: Data, tmp_path: Path) -> None:
@@ -316,26 +395,10 @@ def test_the_command_takes_a_time_and_tells_how_it_goes(data: Data, tmp_path: Pa
         assert result.exit_code == 2
         assert "give a number above 0" in result.output
 
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
-def test_blocks_of_a_kind_are_compiled_once_for_each_number_of_tokens() -> None:
-    model = LazyObjective(tiny.encoder(layers=3), tiny.decoder(layers=3), Objective()).requires_grad_(True)
-    plain = copy.deepcopy(model)
-    compiled: list[int] = []
-
-    def count(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
-        compiled.append(len(graph.graph.nodes))
-        return graph.forward
-
-    compile_blocks(model, backend=count)
-    maker = SceneMaker(tiny.bank(), 4, 2, torch.Generator().manual_seed(0))
-    text, mask = torch.rand(4, 16, tiny.TEXT), torch.ones(4, 16, dtype=torch.bool)
-    seen = []
-    for bucket in (6, 10, 6, 10):
-        scenes = maker.make(4, bucket)
-        loss, expected = (m(scenes, text, mask, torch.Generator().manual_seed(1)) for m in (model, plain))
-        assert torch.allclose(loss, expected)
-        seen.append(len(compiled))
-    # An encoder's block, its last one, a decoder's block, the text; then the two that depend on the bucket.
-    assert seen == [4, 6, 6, 6]
-    torch.compiler.reset()
+    again = ["train", str(tmp_path / "run.toml"), "--steps", "1"]
+    result = CliRunner().invoke(app, again)
+    assert result.exit_code == 2
+    assert "holds a run already" in result.output
+    result = CliRunner().invoke(app, [*again, "--out", str(tmp_path / "another")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "another" / "ema" / "decoder" / "config.json").is_file()

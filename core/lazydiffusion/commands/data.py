@@ -12,8 +12,8 @@ from rich.progress import Progress
 from lazydiffusion.errors import BadInput
 
 
-def clipart(out: Path, work: Path | None) -> None:
-    """Rebuild the clip-art shards in `out`; packages are unpacked in `work`."""
+def clipart(out: Path, work: Path | None, npm: Path | None = None, openclipart: Path | None = None) -> None:
+    """Rebuild the clip-art shards in `out`; packages are unpacked in `work`, but those that are there already."""
     try:
         from lazydiffusion.training.clipart import build_clipart
     except ImportError as error:
@@ -30,5 +30,7 @@ def clipart(out: Path, work: Path | None) -> None:
         def progress(stage: str, done: int, total: int) -> None:
             bar.update(task, description=stage, completed=done, total=total)
 
-        report = build_clipart(out, work or Path(temporary), progress=progress)
+        report = build_clipart(
+            out, work or Path(temporary), npm=npm, openclipart=openclipart, progress=progress
+        )
     print(json.dumps(report, indent=2, default=str))

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 from lazydiffusion import checkpoints
 from lazydiffusion.engines.names import LAZY, OF_PIPELINE, OWN
-from lazydiffusion.errors import BadInput, BadModel
+from lazydiffusion.errors import BadInput, BadModel, CannotWrite
+from lazydiffusion.protocol import EditSettings
 
 
 def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZY) -> None:
-    """Write `out` with both networks in bf16, the codec, the text encoder's name and hash, a scheduler, and hashes."""
+    """Write `out` with both networks in bf16, the codec, the text encoder's name and hash, a scheduler, and hashes.
+
+    Raises BadInput (an engine, or defaults, that no edit could have), BadModel (the weights) and CannotWrite.
+    """
+    EditSettings(steps=steps, guidance=guidance)  # raises BadInput, as an edit with these would
     if engine not in OWN:
         raise BadInput(
             f"No checkpoint can be made for the engine {engine!r}; it must be one of {', '.join(OWN)}."
         )
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler
+    from safetensors import SafetensorError
 
     from lazydiffusion.engines.lazy import PIPELINES
     from lazydiffusion.models.codecs import PixelCodec
@@ -39,6 +46,7 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
             f"{weights} was not trained for the engine {engine}: its context comes from a "
             f"{trained.get('_class_name')}, not from a {encoder.__name__}. Say for which: --engine."
         )
+    _make_folder(out)
     pipeline = kind(
         prompt_encoder=PromptEncoder(),
         context_encoder=encoder.from_pretrained(weights / "context_encoder", dtype=torch.bfloat16),
@@ -48,8 +56,23 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
         default_steps=steps,
         default_guidance=guidance,
     )
-    pipeline.save_pretrained(out, safe_serialization=True)
-    checkpoints.write_hashes(out)
+    try:
+        pipeline.save_pretrained(out, safe_serialization=True)
+        checkpoints.write_hashes(out)
+    except (OSError, SafetensorError) as error:
+        raise CannotWrite(f"The checkpoint cannot be written to {out}: {error}.") from error
     checkpoints.verify(out, required=True)
     weights_bytes = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     print(f"{out}: {weights_bytes / 1e6:.1f} MB of weights.")
+
+
+def _make_folder(out: Path) -> None:
+    """Before anything is loaded. Raises CannotWrite for a place where nothing can be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise CannotWrite(
+            f"The checkpoint cannot be written to {out}: {error.strerror}. Give another folder."
+        ) from error

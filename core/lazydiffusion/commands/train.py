@@ -25,8 +25,9 @@ def run(
     engine: str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
+    out: Path | None = None,
 ) -> None:
-    """Train as `config` says, but for another engine, a number of steps, or a time. Raises LazyDiffusionError."""
+    """Train as `config` says, but for another engine, number of steps, time or folder. Raises LazyDiffusionError."""
     try:
         import accelerate  # noqa: F401
         import tensorboard  # noqa: F401
@@ -50,6 +51,8 @@ def run(
         if not 0 < minutes < math.inf:
             raise BadInput(f"The run cannot end after {minutes:g} minutes; give a number above 0.")
         settings = settings.lasting(minutes)
+    if out is not None:
+        settings = settings.written_to(out)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int64
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lazydiffusion.errors import CannotWrite
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.training.sprites import SpriteBank
 
@@ -60,7 +62,10 @@ def encode_captions(
     progress: Callable[[int, int], None] | None = None,
     batch: int = 256,
 ) -> CaptionBank:
-    """Encode `each` captions a sprite; `cache` is a folder where they are kept for the next run with the same ones."""
+    """Encode `each` captions a sprite; `cache` is a folder where they are kept for the next run with the same ones.
+
+    Raises CannotWrite (the cache).
+    """
     listed = captions_of(bank, each)
     texts = list(dict.fromkeys(["", *[text for texts in listed for text in texts]]))
     row_of = {text: row for row, text in enumerate(texts)}
@@ -73,9 +78,7 @@ def encode_captions(
     else:
         stored = _encode(texts, encoder, progress, batch)
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(stored, file.with_suffix(".partial"))
-            file.with_suffix(".partial").replace(file)
+            _keep(stored, file)
     device = bank.sets.device
     rows = [row_of[text] for texts in listed for text in texts]
     count = torch.tensor([len(texts) for texts in listed])
@@ -86,6 +89,15 @@ def encode_captions(
         first=(count.cumsum(0) - count).to(device),
         count=count.to(device),
     )
+
+
+def _keep(states: dict[str, Tensor], file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(states, file.with_suffix(".partial"))
+        file.with_suffix(".partial").replace(file)
+    except (OSError, SafetensorError) as error:
+        raise CannotWrite(f"The caption cache {file.parent} cannot be written: {error}.") from error
 
 
 def _encode(

@@ -17,6 +17,9 @@ from lazydiffusion.models.patches import gather
 from lazydiffusion.training.scenes import Scenes, masked_view
 from lazydiffusion.window import PATCH
 
+Prediction = Literal["sample", "velocity", "epsilon"]
+"""What a decoder's output means (LazyDecoder)."""
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -111,7 +114,7 @@ def velocity_answer(
     noise: Float[Tensor, "r b k d"],
     noisy: Float[Tensor, "r b k d"],
     sigma: Float[Tensor, "r b 1 1"],
-    prediction: Literal["sample", "velocity", "epsilon"],
+    prediction: Prediction,
 ) -> tuple[Float[Tensor, "*r b k d"], Float[Tensor, "r b 1 1"]]:
     """(answer, scale) such that scale * (output - answer) is the error of the velocity (flow.to_velocity).
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lazydiffusion.engines.names import LAZY, OWN
 from lazydiffusion.errors import BadInput
+from lazydiffusion.models.context_encoder import ContextEncoder
+from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.toml_file import read_toml
+from lazydiffusion.training.networks import try_networks
 from lazydiffusion.training.objective import Objective
+from lazydiffusion.training.ranges import check_ranges
 
 ALL_SETS = "all"
 """In place of the sets' names."""
@@ -103,16 +109,18 @@ class Settings:
 
     def for_engine(self, engine: str) -> Settings:
         """The same run, data and decoder and all, for another engine's model, in a folder beside this one's."""
-        folder = f"{self.output.folder}-{engine}"
-        return dataclasses.replace(
-            self, engine=engine, output=dataclasses.replace(self.output, folder=folder)
-        )
+        named = self.written_to(Path(f"{self.output.folder}-{engine}"))
+        return dataclasses.replace(named, engine=engine)
 
     def ending_after(self, steps: int) -> Settings:
         """The same run, ended by its steps alone: runs with the same number have seen the same scenes."""
         return dataclasses.replace(
             self, optimiser=dataclasses.replace(self.optimiser, steps=steps, minutes=0.0)
         )
+
+    def written_to(self, folder: Path) -> Settings:
+        """The same run, in another folder."""
+        return dataclasses.replace(self, output=dataclasses.replace(self.output, folder=str(folder)))
 
     def lasting(self, minutes: float) -> Settings:
         """The same run, ended after this time (or its steps), with learning rates that fall by this clock."""
@@ -126,22 +134,79 @@ def find_settings(name: str) -> Path:
 
 
 def load_settings(path: Path) -> Settings:
-    """Read a TOML file. Raises BadInput for a file that cannot be read, an unknown key, or a value of another type."""
+    """Read a TOML file and check all of it, down to a step of the networks' shapes.
+
+    Raises BadInput for a file that cannot be read, an unknown key, a value of another type or out of its range
+    (training.ranges), values that do not fit each other, and networks that cannot be made.
+    """
     settings: Settings = _fill(Settings, read_toml(path, "training configuration"), str(path))
+    settings = dataclasses.replace(
+        settings,
+        encoder=_arguments(ContextEncoder, settings.encoder, f"{path} [encoder]"),
+        decoder=_arguments(LazyDecoder, settings.decoder, f"{path} [decoder]"),
+    )
     check_engine(settings.engine)
-    if len(settings.data.buckets) != len(settings.data.bucket_weights):
+    check_ranges(dataclasses.asdict(settings), str(path))
+    _check_buckets(settings.data, path)
+    _check_networks(settings, path)
+    return settings
+
+
+def _check_buckets(data: Data, path: Path) -> None:
+    if len(data.buckets) != len(data.bucket_weights):
         raise BadInput(f"{path}: `buckets` and `bucket_weights` must have the same length.")
-    given, expected = settings.decoder.get("context_channels", 320), settings.encoder.get("channels", 320)
+    if not any(data.bucket_weights):
+        raise BadInput(f"{path}: all of `bucket_weights` are 0; one at least must be above 0.")
+    if max(data.buckets) > data.window_tokens**2:
+        raise BadInput(
+            f"{path}: a bucket of {max(data.buckets)} tokens is larger than the window of "
+            f"{data.window_tokens} x {data.window_tokens} tokens."
+        )
+
+
+def _check_networks(settings: Settings, path: Path) -> None:
+    """That they can be made and fit each other; the reasons that torch would give in its own words come first."""
+    defaults = {"encoder": _defaults(ContextEncoder), "decoder": _defaults(LazyDecoder)}
+    encoder, decoder = defaults["encoder"] | settings.encoder, defaults["decoder"] | settings.decoder
+    for table, values in (("encoder", encoder), ("decoder", decoder)):
+        channels, heads = values["channels"], values["heads"]
+        if channels % heads or channels // heads % 4:
+            raise BadInput(
+                f"{path} [{table}]: `heads` is {heads} and `channels` {channels}; give each head a multiple of "
+                "4 channels."
+            )
+    given, expected = decoder["context_channels"], encoder["channels"]
     if given != expected:
         raise BadInput(
             f"{path}: the decoder's `context_channels` is {given}; it must be the encoder's `channels`, {expected}."
         )
-    if max(settings.data.buckets) > settings.data.window_tokens**2:
-        raise BadInput(
-            f"{path}: a bucket of {max(settings.data.buckets)} tokens is larger than the window of "
-            f"{settings.data.window_tokens} x {settings.data.window_tokens} tokens."
+    data = settings.data
+    try:
+        try_networks(
+            settings.encoder, settings.decoder, data.window_tokens, data.overview_tokens, settings.objective
         )
-    return settings
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _arguments(network: type, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """A network's arguments, each of its default's type; None stands for a whole number that follows from others."""
+    known = _defaults(network)
+    _check_known(values, known, where)
+    return {
+        name: _typed(value, 0 if known[name] is None else known[name], f"{where}: `{name}`")
+        for name, value in values.items()
+    }
+
+
+def _defaults(network: type) -> dict[str, Any]:
+    """The arguments of a network that have a default, with it: all of them."""
+    arguments = inspect.signature(network).parameters
+    return {
+        name: argument.default
+        for name, argument in arguments.items()
+        if argument.default is not inspect.Parameter.empty
+    }
 
 
 def check_engine(engine: str) -> None:
@@ -155,11 +220,7 @@ def check_engine(engine: str) -> None:
 def _fill(kind: Any, values: dict[str, Any], where: str) -> Any:
     """Make the dataclass `kind` from a TOML table."""
     fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise BadInput(
-            f"{where}: unknown setting `{unknown[0]}`; known here are {', '.join(sorted(fields))}."
-        )
+    _check_known(values, fields, where)
     filled: dict[str, Any] = {}
     for name, value in values.items():
         default, factory = fields[name].default, fields[name].default_factory
@@ -176,6 +237,12 @@ def _fill(kind: Any, values: dict[str, Any], where: str) -> Any:
         else:
             filled[name] = _typed(value, default, f"{where}: `{name}`")
     return kind(**filled)
+
+
+def _check_known(values: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise BadInput(f"{where}: unknown setting `{unknown[0]}`; known here are {', '.join(sorted(known))}.")
 
 
 def _typed(value: Any, default: Any, what: str) -> Any:

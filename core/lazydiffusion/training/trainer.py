@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import broadcast, gather_object, set_seed
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.devices import matrix_product_rate
-from lazydiffusion.engines.names import LAZY
-from lazydiffusion.errors import BadInput, BadModel
-from lazydiffusion.models.context_encoder import ContextEncoder
-from lazydiffusion.models.lazy_decoder import LazyDecoder
-from lazydiffusion.models.masked_patches import MaskedPatches
+from lazydiffusion.errors import BadInput, BadModel, CannotWrite
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.training.captions import CaptionBank, encode_captions
 from lazydiffusion.training.first_weights import start_from_patches
 from lazydiffusion.training.framing import FRAMING
 from lazydiffusion.training.grids import contact_sheet, fill_scenes
+from lazydiffusion.training.networks import compile_blocks, load_weights, make_networks
 from lazydiffusion.training.objective import LazyObjective
 from lazydiffusion.training.optimisers import learning_rate_share, make_optimisers, set_learning_rates
 from lazydiffusion.training.scenes import SceneMaker, Scenes
@@ -43,6 +40,8 @@ FIRST_SCENES, FIRST_BATCHES = 64, 8
 """Of the scenes whose patches tell a training from scratch where to begin."""
 COUNTED = 4
 """Scenes whose operations are counted, once for each bucket."""
+NOISE_SEED = 2**31
+"""How far the loss's seeds are from the scenes', which end before it; a CPU's generator takes 32 bits of a seed."""
 
 
 @dataclass
@@ -73,6 +72,7 @@ class Trainer:
     ):
         self.settings, self.report = settings, report
         self.folder = Path(settings.output.folder)
+        claim_folder(self.folder, resume)
         precision = "bf16" if torch.cuda.is_available() else "no"
         self.accelerator = Accelerator(
             mixed_precision=precision, log_with="tensorboard", project_dir=self.folder
@@ -82,30 +82,27 @@ class Trainer:
         set_seed(settings.seed, device_specific=True)
         torch.set_float32_matmul_precision("high")
         device = self.accelerator.device
-        self.generator = torch.Generator(device).manual_seed(settings.seed + self.accelerator.process_index)
+        self.generators = Generators(device, settings.seed, self.accelerator.process_index)
 
-        model = make_model(settings)
+        model = make_networks(
+            settings.engine, settings.encoder, settings.decoder,
+            settings.data.window_tokens, settings.data.overview_tokens, settings.objective,
+        )  # fmt: skip
         self.frame = FRAMING[settings.engine]
         if init_from is not None:
             load_weights(model, init_from)
             self.say(f"Weights taken from {init_from}.")
-        if resume and not (self.folder / STATE_FOLDER).is_dir():
-            raise BadModel(
-                f"There is nothing to resume in {self.folder / STATE_FOLDER}: start the run without --resume."
-            )
 
         self.bank, self.held_out = self._load_sprites()
         self.captions = self._load_captions(self.bank)
         self.held_out_captions = self._load_captions(self.held_out)
         self.maker = SceneMaker(
-            self.bank, settings.data.window_tokens, settings.data.overview_tokens, self.generator
+            self.bank, settings.data.window_tokens, settings.data.overview_tokens, self.generators.scenes
         )
 
         model.to(device)
         if init_from is None and not resume:
-            largest = max(settings.data.buckets)
-            scenes = (self.frame(self.maker.make(FIRST_SCENES, largest)) for _ in range(FIRST_BATCHES))
-            start_from_patches(model, scenes)
+            start_from_patches(model, self._first_scenes())
         # Not swa_utils.AveragedModel: it copies a number to the device at every update and waits for it.
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.blend = get_ema_multi_avg_fn(settings.optimiser.ema)
@@ -114,28 +111,30 @@ class Trainer:
         optimisers = make_optimisers(model, settings.optimiser)
         self.model, *self.optimisers = self.accelerator.prepare(model, *optimisers)
         self.clock = Clock()
-        self.accelerator.register_for_checkpointing(self.clock, self.average, GeneratorState(self.generator))
+        self.accelerator.register_for_checkpointing(self.clock, self.average, self.generators)
         if resume:
             self._resume()
         self.flops_per_scene: dict[int, float] = {}
         self.ceiling = matrix_product_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
-    def run(self) -> Path:
-        """Train to the end; gives the folder of the averaged weights."""
+    def run(self, until: int | None = None) -> Path:
+        """Train to the end; gives the folder of the averaged weights.
+
+        `until`: stop before this step instead, and save nothing; the next call goes on.
+        """
         settings = self.settings
         started, last_save = time.monotonic(), time.monotonic()
         earlier = self.clock.seconds
         losses: list[Tensor] = []
         scenes_done, flops_done, since = 0, 0.0, time.monotonic()
-        buckets = random.Random(
-            settings.seed + self.clock.step
-        )  # the same on every process: all take one bucket
         while True:
             self.clock.seconds = earlier + time.monotonic() - started
             share = self._share()
             if share >= 1:
                 break
-            bucket = buckets.choices(settings.data.buckets, settings.data.bucket_weights)[0]
+            if until is not None and self.clock.step >= until:
+                return self.folder / EMA_FOLDER
+            bucket = self.bucket(self.clock.step)
             first, began = bucket not in self.flops_per_scene, time.monotonic()
             losses.append(self._step(bucket, share))
             self.clock.step += 1
@@ -160,6 +159,11 @@ class Trainer:
         self.save()
         self.accelerator.end_training()
         return self.folder / EMA_FOLDER
+
+    def bucket(self, step: int) -> int:
+        """How many tokens that step's scenes have: the same on every process, for every engine, and when resumed."""
+        data = self.settings.data
+        return random.Random(f"{self.settings.seed} {step}").choices(data.buckets, data.bucket_weights)[0]
 
     def save(self) -> None:
         """Write the averaged weights, the state to resume from, and a sample grid."""
@@ -201,11 +205,11 @@ class Trainer:
             settings,
         )
         scenes = self.frame(self.maker.make(settings.batch, bucket))
-        text, mask = self.captions.draw(scenes.sprites, self.generator)
+        text, mask = self.captions.draw(scenes.sprites, self.generators.scenes)
         if bucket not in self.flops_per_scene:
             self.flops_per_scene[bucket] = self._count_flops(scenes.first(COUNTED), text, mask)
         with self.accelerator.autocast():
-            loss: Tensor = self.model(scenes, text, mask, self.generator)
+            loss: Tensor = self.model(scenes, text, mask, self.generators.noise)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
         for optimiser in self.optimisers:
@@ -221,15 +225,15 @@ class Trainer:
 
         Counted on few scenes, for they run uncompiled so that the counter sees everything, and need more memory.
         """
-        state = self.generator.get_state()
+        state = self.generators.noise.get_state()
         model: LazyObjective = self.accelerator.unwrap_model(self.model)
         count = len(scenes.window)
         with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
             with self.accelerator.autocast():
-                loss = model(scenes, text[:count], mask[:count], self.generator)
+                loss = model(scenes, text[:count], mask[:count], self.generators.noise)
             loss.backward()
         model.zero_grad()
-        self.generator.set_state(state)
+        self.generators.noise.set_state(state)
         return float(counter.get_total_flops()) / count
 
     def _share(self) -> float:
@@ -253,6 +257,12 @@ class Trainer:
         )
         if self.report is not None and self.accelerator.is_main_process:
             self.report(progress)
+
+    def _first_scenes(self) -> Iterator[Scenes]:
+        """Scenes to look at before the first step; from the noise's generator, so that scene n stays scene n."""
+        data = self.settings.data
+        maker = SceneMaker(self.bank, data.window_tokens, data.overview_tokens, self.generators.noise)
+        return (self.frame(maker.make(FIRST_SCENES, max(data.buckets))) for _ in range(FIRST_BATCHES))
 
     def _load_sprites(self) -> tuple[SpriteBank, SpriteBank]:
         """(training sprites, held-out sprites), on the device. One process decodes, the others then find its cache."""
@@ -280,37 +290,15 @@ class Trainer:
             return encode_captions(bank, encoder, data.captions, cache)
 
     def _resume(self) -> None:
-        self.accelerator.load_state(str(self.folder / STATE_FOLDER))
+        try:
+            self.accelerator.load_state(str(self.folder / STATE_FOLDER))
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(":.")
+            raise BadModel(
+                f"The state in {self.folder / STATE_FOLDER} does not fit this configuration ({reason}): resume it with "
+                "the configuration that it was trained with, or start another run with --init-from and --out."
+            ) from error
         self.say(f"Resumed at step {self.clock.step}.")
-
-
-def make_model(settings: Settings) -> LazyObjective:
-    """The networks that a run trains, with random weights: a baseline has no encoder, and the same decoder."""
-    grids = {
-        "window_tokens": settings.data.window_tokens,
-        "overview_tokens": settings.data.overview_tokens,
-    }
-    decoder = settings.decoder
-    encoder: ContextEncoder | MaskedPatches
-    if settings.engine == LAZY:
-        encoder = ContextEncoder(**{**grids, **settings.encoder})
-    else:
-        encoder = MaskedPatches(**grids)
-        decoder = {**decoder, "context_channels": encoder.channels}
-    return LazyObjective(encoder, LazyDecoder(**decoder), settings.objective)
-
-
-def compile_blocks(model: LazyObjective, **options: Any) -> None:
-    """Compile each block, and what makes the text's keys and values: all of a kind share what was compiled.
-
-    A whole stack as one region calls no faster (measured on a CPU) and takes as many times as long to compile as it has
-    blocks. The text is the same for every number of tokens; uncompiled it was 300 kernels, half of those left outside.
-    """
-    for block in [*model.encoder.blocks, *model.decoder.blocks]:
-        block.compile(dynamic=False, **options)
-    for block in model.decoder.blocks:
-        attention: Any = block.text_attention
-        attention.keys_values = torch.compile(attention.keys_values, dynamic=False, **options)
 
 
 class Clock:
@@ -328,35 +316,59 @@ class Clock:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
 
 
-class GeneratorState:
-    """The scenes' random generator, as part of the state that is resumed."""
+class Generators:
+    """The random generators of one process: what scenes are made with, and what the loss draws.
 
-    def __init__(self, generator: torch.Generator):
-        self.generator = generator
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Its state."""
-        return {"state": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a saved state."""
-        self.generator.set_state(state["state"].cpu())
-
-
-def load_weights(model: LazyObjective, folder: Path) -> None:
-    """Take the weights of a checkpoint folder (`context_encoder/`, `decoder/`), such as a run's `ema`.
-
-    A part that has no weights is passed over. Raises BadModel when the folder holds none, or weights of other shapes.
+    Two of them, for how much noise a loss draws depends on the engine's number of tokens: scene n, with its caption, is
+    the same for every engine. Their states are a part of what is resumed, those of all processes.
     """
-    for name, part in (("context_encoder", model.encoder), ("decoder", model.decoder)):
-        if not any(True for _ in part.parameters()):
-            continue
-        file = folder / name / "diffusion_pytorch_model.safetensors"
-        if not file.is_file():
-            raise BadModel(
-                f"{folder} is no checkpoint: {file} is missing. Give a folder with context_encoder/ and decoder/."
-            )
-        try:
-            part.load_state_dict(load_file(file))
-        except RuntimeError as error:
-            raise BadModel(f"{file} does not fit the configured {name}: {error}") from error
+
+    def __init__(self, device: torch.device, seed: int, process: int):
+        self.process = process
+        self.scenes = torch.Generator(device).manual_seed(seed + process)
+        self.noise = torch.Generator(device).manual_seed(NOISE_SEED + seed + process)
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """Their states by process. Every process has to call it."""
+        return {
+            "scenes": gather_object([self.scenes.get_state()]),
+            "noise": gather_object([self.noise.get_state()]),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        What it has nothing of begins as in a new run: a process that there was not, and the noise in a state of before
+        it had a generator of its own (`state`, the first process's scenes).
+        """
+        for generator, states in (
+            (self.scenes, state.get("scenes") or [state["state"]]),
+            (self.noise, state.get("noise", [])),
+        ):
+            if self.process < len(states):
+                generator.set_state(states[self.process].cpu())
+
+
+def claim_folder(folder: Path, resume: bool) -> None:
+    """Make a run's folder, and see that it can be written to and that no earlier run is lost in it.
+
+    Raises BadModel when there is nothing to resume, BadInput for a folder that holds a run, CannotWrite.
+    """
+    if resume and not (folder / STATE_FOLDER).is_dir():
+        raise BadModel(
+            f"There is nothing to resume in {folder / STATE_FOLDER}: start the run without --resume."
+        )
+    held = [name for name in (EMA_FOLDER, STATE_FOLDER) if (folder / name).exists()]
+    if held and not resume:
+        raise BadInput(
+            f"{folder} holds a run already ({', '.join(f'{name}/' for name in held)}), which a new one would write "
+            "over: give --resume, or another folder with --out."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CannotWrite(
+            f"The run cannot be written to {folder}: {error.strerror}. Give another folder with --out."
+        ) from error

@@ -1,0 +1,120 @@
+"""The contest that .ci/gpu holds on a lent machine: the sharing of the time, and a whole one, tiny, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from accelerate.state import AcceleratorState
+from tests import tiny
+from tests.training_data import disc_data
+
+from lazydiffusion import checkpoints
+from lazydiffusion.engines.names import OWN, engine_of
+from lazydiffusion.training.settings import Optimiser, Output, Settings
+
+SCRIPTS = Path(__file__).resolve().parents[2] / ".ci" / "gpu"
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[dict[str, ModuleType]]:
+    """The scripts as they import each other on that machine: from one folder, by their bare names."""
+    sys.path.insert(0, str(SCRIPTS))
+    import contest
+    import fetching
+
+    yield {"contest": contest, "fetching": fetching}
+    sys.path.remove(str(SCRIPTS))
+    for name in ("contest", "fetching"):
+        del sys.modules[name]
+
+
+def teardown_module() -> None:
+    """What accelerate keeps for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_the_time_is_shared_by_steps_not_by_seconds(scripts: dict[str, ModuleType]) -> None:
+    pace, shared = scripts["contest"].Pace, scripts["contest"].shared_steps
+    paces = {"lazy": pace(0.125, 3.0), "image": pace(0.25, 4.0), "crop": pace(0.25, 3.0)}
+    assert shared(10 + 62.5, paces) == 100
+    assert shared(10 + 62.4, paces) == 99
+    assert shared(10 + 0.7, paces) == 1
+    alone = {"lazy": paces["lazy"]}
+    assert shared(3 + 62.5, alone) == 500  # for a slower engine beside it, everybody gets fewer
+    for seconds in (10.5, 9.0, -60.0):
+        with pytest.raises(ValueError, match="give more minutes"):
+            shared(seconds, paces)
+
+
+def test_a_folder_is_packed_in_parts_that_can_be_fetched(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_bytes(bytes(range(256)) * 100)
+    parts = scripts["fetching"].pack(tmp_path / "model", tmp_path / "out", part_bytes=10_000)
+    assert [part.name for part in parts] == [f"model.tar.{number:02d}" for number in range(len(parts))]
+    assert {part.stat().st_size for part in parts[:-1]} == {10_000}
+    (tmp_path / "all.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with tarfile.open(tmp_path / "all.tar") as tar:
+        tar.extractall(tmp_path / "again", filter="data")
+    assert (tmp_path / "again" / "model" / "weights").read_bytes() == bytes(range(256)) * 100
+
+
+class Ticking:
+    """A clock on which a quarter of a second passes from each look at it to the next."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        self.seconds += 0.25
+        return self.seconds
+
+
+@pytest.mark.slow
+def test_a_contest_trains_all_for_the_same_steps_and_compares_them(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contest = scripts["contest"]
+    (tmp_path / "data").mkdir()
+    wanted = Settings(
+        encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
+        decoder=tiny.DECODER,
+        data=disc_data(tmp_path / "data", buckets=(6, 10)),
+        optimiser=Optimiser(batch=4, minutes=25, warm_up=1, ema=0.5),
+        output=Output(log_every=1, samples=4, sample_steps=2),
+        compile=False,
+    )
+    folder = tmp_path / "contest"
+    # 10 looks at the clock until the time is shared: (0.97 * (6 - 2.5) - 3 * 0.25) / (3 * 0.25 / 2) = 7.05 steps.
+    plan = contest.Plan(0.1, warm=1, measured=2, scenes=4)
+    contest.contest(wanted, plan, folder, now=Ticking())
+
+    report = folder / "fetch" / "report"
+    facts = json.loads((report / "contest.json").read_text())
+    assert (facts["steps"], facts["scenes"], facts["noisy_samples"], facts["seed"]) == (10, 40, 160, 0)
+    assert list(facts["engines"]) == list(OWN)
+    for engine in OWN:
+        assert (folder / "runs" / engine / "samples" / "step-0000010.png").is_file()
+        checkpoints.verify(folder / "exported" / engine, required=True)
+        assert engine_of(folder / "exported" / engine) == engine
+        assert [part.name for part in (folder / "fetch" / engine).iterdir()] == [f"{engine}.tar.00"]
+    assert sorted(path.name for path in report.iterdir()) == [
+        "contact-sheet.png", "contest.json", "results.json", "table.md",
+    ]  # fmt: skip
+    rows = json.loads((report / "results.json").read_text())["rows"]
+    assert [row["name"] for row in rows[:3]] == list(OWN)
+
+    # The next lease: from these weights, on other scenes.
+    monkeypatch.setattr(contest, "compare", lambda *arguments: None)
+    contest.contest(wanted, plan, tmp_path / "next", init=folder / "exported", now=Ticking())
+    facts = json.loads((tmp_path / "next" / "fetch" / "report" / "contest.json").read_text())
+    assert (facts["steps"], facts["steps_in_this_run"], facts["seed"]) == (20, 10, 10)
