@@ -85,8 +85,8 @@ class Answer(BaseHTTPRequestHandler):
                 self.send(json.dumps(self.info()).encode())
             else:
                 self.send(b"", 404, {"X-Error-Code": "RevisionNotFound"})
-        elif path.startswith(prefix := f"/{REPO}/resolve/{self.server.commit}/"):
-            name = path.removeprefix(prefix)
+        elif found := re.fullmatch(rf"/{REPO}/resolve/(?:{self.server.commit}|main)/(.+)", path):
+            name = found[1]
             if name.endswith(".safetensors"):
                 self.send(b"", 302, {"Location": f"/lfs/{name}"})
             else:

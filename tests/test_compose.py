@@ -249,3 +249,32 @@ def test_a_layer_is_transparent_but_for_its_fill() -> None:
     assert layer.shape == (20, 30, 4)
     assert (layer[..., 3] > 0).sum() == 20
     assert layer[2, 3].tolist() == [77, 77, 77, 255]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_over_a_transparent_canvas_colours_count_by_how_much_is_seen_of_them(seed: int) -> None:
+    """Straight alpha, source over: what lies hidden under alpha 0 makes no dark halo around a soft fill."""
+    random = np.random.default_rng(seed)
+    box = Box(3, 2, 9, 70)
+    canvas = random.integers(0, 256, (80, 20, 3), dtype=np.uint8)
+    alpha, opacity = (
+        random.choice(np.array([0, 0, 1, 90, 254, 255, 255], np.uint8), shape)
+        for shape in ((80, 20), (box.h, box.w))
+    )
+    fill = np.dstack([random.integers(0, 256, (box.h, box.w, 3), dtype=np.uint8), opacity])
+    pasted, shown = compose.paste_over(canvas, alpha, fill, box)
+
+    over, under = (
+        opacity[..., None] / 255,
+        alpha[box.slices()][..., None] / 255 * (1 - opacity[..., None] / 255),
+    )
+    expected = (fill[..., :3] * over + canvas[box.slices()] * under) / np.maximum(over + under, 1e-9)
+    untouched = np.ones((80, 20), bool)
+    untouched[box.slices()] = opacity == 0
+    assert np.array_equal(pasted[untouched], canvas[untouched])
+    assert np.array_equal(shown[untouched], alpha[untouched])
+    laid = opacity > 0
+    assert np.abs(pasted[box.slices()] - expected)[laid].max(initial=0) <= 0.501
+    assert np.abs(shown[box.slices()] - 255 * (over + under)[..., 0]).max() <= 0.501
+    opaque = alpha == 255
+    assert np.array_equal(pasted[opaque], compose.paste(canvas, fill, box)[opaque])

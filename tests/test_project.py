@@ -12,6 +12,7 @@ from pathlib import Path
 
 import build_plugins
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -61,6 +62,19 @@ def imported_modules(tree: ast.Module) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add("." * node.level + (node.module or ""))
+    return found
+
+
+def imported_beside(tree: ast.Module) -> set[str]:
+    """Names of the modules of its own package that a module imports when it is loaded: not first in a function."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            pending += ast.iter_child_nodes(node)
     return found
 
 
@@ -157,17 +171,39 @@ def test_gimps_pixels_are_read_and_written_in_one_place() -> None:
 def test_a_fill_without_a_dialog_needs_no_gtk() -> None:
     """GTK wants a screen: what GIMP starts imports the modules that show something only where it shows them."""
     plugin = GIMP_PLUGIN[0].parent
-    reached, next_ones = set(), {"plugin"}
-    while next_ones - reached:
-        reached |= next_ones
-        next_ones = {
-            node.module
-            for module in next_ones
-            for node in parse(plugin / f"{module}.py").body
-            if isinstance(node, ast.ImportFrom) and node.level and node.module
-        }
+    reached, pending = set(), {"plugin"}
+    while pending:
+        reached |= pending
+        found = {name for module in pending for name in imported_beside(parse(plugin / f"{module}.py"))}
+        pending = {name for name in found - reached if (plugin / f"{name}.py").is_file()}
     assert {"plugin", "arguments", "image", "snapshot"} <= reached
     assert "gtk" not in reached
+    showing = {
+        path.name
+        for path in GIMP_PLUGIN
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.alias) and node.name.split(".")[-1] in {"Gtk", "GimpUi"}
+        if path.stem in reached
+    }
+    assert showing == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from .gtk import Gtk", {"gtk"}),
+        ("from . import gtk, image", {"gtk", "image"}),
+        ("from . import gtk as toolkit", {"gtk"}),
+        ("try:\n    from . import gtk\nexcept ImportError:\n    pass", {"gtk"}),
+        ("if True:\n    from .gtk import Gtk", {"gtk"}),
+        ("class Shown:\n    from .gtk import Gtk", {"gtk"}),
+        ("def show():\n    from .gtk import Gtk", set()),
+        ("async def show():\n    from . import gtk", set()),
+        ("from lazydiffusion.window import Box\nimport os", set()),
+    ],
+)
+def test_what_a_module_imports_when_it_is_loaded_is_found_in_every_form(source: str, found: set[str]) -> None:
+    assert imported_beside(ast.parse(source)) == found
 
 
 def test_importing_what_plugins_carry_loads_nothing_heavy() -> None:
@@ -228,6 +264,20 @@ def test_the_wheel_holds_every_asset() -> None:
     assert {path for path in assets if "__pycache__" not in path} - packed == set()
     assert "core/lazydiffusion/assets/sample/canvas.png" in packed
     assert builder.metadata.version == lazydiffusion.__version__
+
+
+def test_the_source_distribution_holds_what_its_texts_link_to() -> None:
+    builder = SdistBuilder(str(ROOT))
+    assert [name for name in builder.target_config["include"] if not (ROOT / name[1:]).exists()] == []
+    packed = {Path(file.path).resolve() for file in builder.recurse_included_files()}
+    folders = {folder for path in packed for folder in path.parents}
+    broken = [
+        f"{name(text)}: {link}"
+        for text in sorted(path for path in packed if path.suffix == ".md")
+        for link in re.findall(r"\]\(([^)#\s]+)", text.read_text(encoding="utf-8"))
+        if "://" not in link and (text.parent / link).resolve() not in packed | folders
+    ]
+    assert broken == []
 
 
 def test_the_readme_names_real_commands_and_files() -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from lazydiffusion import __version__
+from lazydiffusion.commands import help_texts
+from lazydiffusion.commands.standard_output import told_if_full
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.protocol import EditSettings
 
@@ -21,7 +23,8 @@ class _Program(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         _spin_little()
         try:
-            return super().invoke(ctx)
+            with told_if_full():
+                return super().invoke(ctx)
         except LazyDiffusionError as error:
             typer.echo(f"lazydiffusion: {' '.join(str(error).split())}", err=True)
             sys.exit(BAD_INPUT)
@@ -150,7 +153,7 @@ def fill(
     command.run(files, settings, device, as_json, via_core, engine, view, weights)
 
 
-@app.command()
+@app.command(help=help_texts.PLAY)
 def play(
     script: Annotated[Path, typer.Argument(help="TOML: a canvas and a list of edits.")],
     out: Annotated[Path, typer.Option(help="Folder for one picture per edit.")],
@@ -265,19 +268,22 @@ def train(
         float | None,
         typer.Option(help="End after this time in the loop; the learning rates fall by this clock."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder, in place of the configuration's.")
+    ] = None,
 ) -> None:
     """Train a model. Start it with `accelerate launch -m lazydiffusion train CONFIG` for several processes."""
     from lazydiffusion.commands import train as command
 
-    command.run(config, init_from, resume, engine, steps, minutes)
+    command.run(config, init_from, resume, engine, steps, minutes, out)
 
 
 @app.command()
 def export(
     weights: Annotated[Path, typer.Argument(help="A run's `ema` folder.")],
     out: Annotated[Path, typer.Argument(help="Folder of the new checkpoint.")],
-    steps: Annotated[int, typer.Option(help="Default number of steps.")] = 20,
-    guidance: Annotated[float, typer.Option(help="Default guidance.")] = 2.5,
+    steps: Annotated[int, typer.Option(help="Default number of steps, 1 to 200.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Default guidance, 0 to 20.")] = 2.5,
     engine: Annotated[
         str, typer.Option(help="What the weights were trained for: lazy, regenerate-image, regenerate-crop.")
     ] = "lazy",
@@ -424,8 +430,18 @@ def data_clipart(
     work: Annotated[
         Path | None, typer.Option(help="Where packages are unpacked; a temporary folder by default.")
     ] = None,
+    npm: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A node_modules folder that holds the packages: npm is not asked."),
+    ] = None,
+    openclipart: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Debian's openclipart-svg, unpacked by `dpkg -x`: apt-get is not asked."
+        ),
+    ] = None,
 ) -> None:
     """Rebuild the clip-art training set from the package registries."""
     from lazydiffusion.commands import data as command
 
-    command.clipart(out, work)
+    command.clipart(out, work, npm, openclipart)

@@ -24,6 +24,8 @@ SAMPLES_PER_PIXEL = 16
 RESAMPLING_REACH = 4
 """Working px around a place that Pillow's BICUBIC weighs in at most, where it does not shrink; as many times more where
 it does. (It is 2, and a size that is rounded to whole px shrinks a little.)"""
+ROWS = 64
+"""So many rows at a time are mixed where numbers larger than bytes are needed."""
 LEAST_VISIBLE = 1e-3
 """A px of a view of which no more than this share is visible has no colour."""
 
@@ -222,6 +224,27 @@ def paste(canvas: Pixels, fill: Pixels, box: Box) -> Pixels:
     below = result[box.slices()]
     below[:] = (fill[..., :3] * alpha + below * (255 - alpha) + 127) // 255
     return result
+
+
+def paste_over(canvas: Pixels, alpha: Pixels, fill: Pixels, box: Box) -> tuple[Pixels, Pixels]:
+    """Copies of a canvas (H, W, 3) and its alpha (H, W), straight, with a fill (h, w, 4) over them.
+
+    Colours count by how much is seen of them, so that those under alpha 0 do not show; bit-exact wherever the fill's
+    alpha is 0 and, where the canvas is opaque, as `paste`. The memory is the copies' and that of some rows.
+    """
+    result, opacity = paste(canvas, fill, box), alpha.copy()
+    colours, shown = result[box.slices()], opacity[box.slices()]
+    below, was = canvas[box.slices()], alpha[box.slices()]
+    for rows in (slice(top, top + ROWS) for top in range(0, box.h, ROWS)):
+        over = fill[rows, :, 3].astype(np.uint32)
+        under = was[rows] * (255 - over)  # of 255 * 255, as is all that is seen, which is their sum
+        seen = 255 * over + under
+        mixed = (over > 0) & (was[rows] < 255)
+        for channel in range(3):
+            total = 255 * over * fill[rows, :, channel] + under * below[rows, :, channel]
+            colours[rows, :, channel][mixed] = ((total + seen // 2) // np.maximum(seen, 1))[mixed]
+        shown[rows] = (seen + 127) // 255
+    return result, opacity
 
 
 def layer(size: tuple[int, int], fill: Pixels, box: Box) -> Pixels:

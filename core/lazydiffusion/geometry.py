@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lazydiffusion import tokens
+from lazydiffusion import morphology, tokens
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
 from lazydiffusion.window import (
@@ -166,63 +166,22 @@ def grow(mask: Mask, radius: int) -> npt.NDArray[np.float32]:
         raise BadInput(f"The mask cannot grow by {radius} px; use 0 or more.")
     if radius == 0:
         return np.asarray(mask, dtype=np.float32)
-    size = (mask.shape[1], mask.shape[0])
-    box = bounding_box(mask)
-    reach = Box(box.x - radius, box.y - radius, box.w + 2 * radius, box.h + 2 * radius).clip(size)
-    source = np.asarray(mask[reach.slices()], dtype=np.float32)
-    if ((source == 0) | (source == 1)).all():
-        grown = _grow_binary(source > 0, radius).astype(np.float32)
-    else:  # a soft selection: one binary dilation for each of its (at most 255) levels
-        grown = np.zeros_like(source)
-        levels = np.unique(source)
-        for level in levels[1:] if levels[0] == 0 else levels:
-            np.maximum(grown, level * _grow_binary(source >= level, radius), out=grown)
-    result = np.zeros(mask.shape, dtype=np.float32)
-    result[reach.slices()] = grown
-    return result
+    return morphology.dilate(mask, radius, bounding_box(mask))
 
 
 def feather(mask: Mask, radius: int, box: Box) -> npt.NDArray[np.float32]:
     """Soften a mask (H, W) inwards: from its border its value rises linearly to full over `radius` px.
 
-    `box`: holds all that is masked; the result, (h, w), is what lies in it. It stays 0 wherever the mask is 0 and above
-    0 wherever it is above 0; the canvas's own edge is no border.
+    Where the masked area is less than 4 * radius wide, it rises faster, over half of the way to the middle, which is
+    full however narrow the area is (morphology.slope). `box`: holds all that is masked; the result, (h, w), is what
+    lies in it. It stays 0 where the mask is 0 and above 0 where it is above 0; the canvas's own edge is no border.
     """
     if radius < 0:
         raise BadInput(f"A feather of {radius} px is not possible; use 0 or more.")
-    soft = np.array(mask[box.slices()], dtype=np.float32)
     if radius == 0:
-        return soft
-    near = box.enlarged(radius + 1).clip((mask.shape[1], mask.shape[0]))
-    blurred = (mask[near.slices()] > 0).astype(np.float32)
-    blurred = _box_blur(_box_blur(blurred, radius, 0), radius, 1)[box.moved(-near.x, -near.y).slices()]
-    soft *= np.clip(2 * blurred - 1, 1 / (radius + 1), 1)
-    return soft
-
-
-def _grow_binary(mask: tokens.Bools, radius: int) -> tokens.Bools:
-    """Dilation by a disc, as one horizontal run length per row of the disc (running sums, no kernel)."""
-    height, width = mask.shape
-    total = np.zeros((height, width + 1), dtype=np.int32)
-    np.cumsum(mask, axis=1, out=total[:, 1:])
-    columns = np.arange(width)
-    grown = np.zeros_like(mask)
-    tallest = min(radius, height - 1)  # rows further away are not in this array
-    for offset in range(-tallest, tallest + 1):
-        half = int((radius**2 - offset**2) ** 0.5)
-        first, last = np.maximum(columns - half, 0), np.minimum(columns + half + 1, width)
-        rows = slice(max(0, -offset), min(height, height - offset))
-        target = slice(max(0, offset), min(height, height + offset))
-        grown[target] |= (total[rows][:, last] - total[rows][:, first]) > 0
-    return grown
-
-
-def _box_blur(values: npt.NDArray[np.float32], radius: int, axis: int) -> npt.NDArray[np.float32]:
-    """Mean over 2 * radius + 1 px along one axis; edge pixels are repeated outside."""
-    padding = [(0, 0), (0, 0)]
-    padding[axis] = (radius + 1, radius)
-    total = np.cumsum(np.pad(values, padding, mode="edge"), axis=axis, dtype=np.float64)
-    window = 2 * radius + 1
-    ahead = np.take(total, np.arange(window, total.shape[axis]), axis=axis)
-    behind = np.take(total, np.arange(total.shape[axis] - window), axis=axis)
-    return ((ahead - behind) / window).astype(np.float32)
+        return np.array(mask[box.slices()], dtype=np.float32)
+    # What is not masked and nearest to a masked px is one px away from another.
+    near = box.enlarged(1).clip((mask.shape[1], mask.shape[0]))
+    soft = morphology.slope(mask[near.slices()] > 0, radius + 1)[box.moved(-near.x, -near.y).slices()]
+    soft *= mask[box.slices()]
+    return np.ascontiguousarray(soft)

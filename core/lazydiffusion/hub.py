@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import HfApi, get_session, hf_hub_url
+from huggingface_hub import HfApi, get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -90,15 +91,38 @@ def describe(repo: str, revision: str | None = None) -> Published:
             raise HubUnreachable(f"The hub does not say which commit of {repo} it has; try again later.")
         files = {sibling.rfilename: _file(sibling) for sibling in info.siblings or ()}
         if checkpoints.INDEX not in files:
-            raise BadModel(
-                f"{repo} is no pipeline of diffusers: it has no {checkpoints.INDEX}. Look for one of the same "
-                "model that has, often with `diffusers` in its name."
-            )
-        url = hf_hub_url(repo, checkpoints.INDEX, revision=info.sha)
-        answer = get_session().get(url, headers=_headers(), timeout=TIMEOUT)
-        hf_raise_for_status(answer)
-    names = needed(repo, answer.content, list(files))
+            raise BadModel(_no_pipeline(repo))
+        index = _index(repo, info.sha)
+    names = needed(repo, index, list(files))
     return Published(repo, info.sha, _licence(info), tuple(files[name] for name in names))
+
+
+def pipeline_index(repo: str) -> bytes:
+    """The model_index.json of a model's main branch: from this computer's cache of the hub, or asked for, once.
+
+    Raises BadModel when there is no such model, or it is no pipeline, and HubUnreachable.
+    """
+    with _sentences(repo, None):
+        kept = try_to_load_from_cache(repo, checkpoints.INDEX)
+        return Path(kept).read_bytes() if isinstance(kept, str) else _index(repo, None)
+
+
+def _index(repo: str, revision: str | None) -> bytes:
+    """Asked for without huggingface_hub's own download, which tries for half a minute, line by line."""
+    url = hf_hub_url(repo, checkpoints.INDEX, revision=revision)
+    answer = get_session().get(url, headers=_headers(), timeout=TIMEOUT)
+    try:
+        hf_raise_for_status(answer)
+    except EntryNotFoundError as error:
+        raise BadModel(_no_pipeline(repo)) from error
+    return answer.content
+
+
+def _no_pipeline(repo: str) -> str:
+    return (
+        f"{repo} is no pipeline of diffusers: it has no {checkpoints.INDEX}. Look for one of the same model that has, "
+        "often with `diffusers` in its name."
+    )
 
 
 def needed(repo: str, index: bytes, names: list[str]) -> list[str]:

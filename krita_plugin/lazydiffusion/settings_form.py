@@ -41,11 +41,11 @@ class SettingsForm(QtWidgets.QWidget):
         self.seed = QtWidgets.QLineEdit()
         self.seed.setObjectName("lazySeed")
         self.seed.setValidator(_SeedValidator(self.seed))
-        # Or the dice would be thrown over what the artist has just typed.
-        self.seed.textEdited.connect(lambda text: self.lock.setChecked(True))
         self.seed.editingFinished.connect(self._seed_typed)
         self.lock = tool_button("lock", tr("Keep this seed"), "lazySeedLock")
         self.lock.setCheckable(True)
+        # Or the dice would be thrown over what the artist has just typed.
+        self.seed.textEdited.connect(lambda text: self.lock.setChecked(True))
         self.lock.toggled.connect(lambda on: self.edited.emit())
         dice = tool_button("dice", tr("Throw the dice: a new seed"), "lazySeedDice")
         dice.clicked.connect(self._dice)

@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.tiny_sdxl import tiny_sdxl
 from typer.testing import CliRunner
 
 from lazydiffusion import checkpoints
@@ -56,6 +58,45 @@ def test_a_changed_checkpoint_is_found(tmp_path: Path, monkeypatch: pytest.Monke
     found = findings()["model clipart"]
     assert not found["good"]
     assert "altered or damaged" in str(found["detail"])
+
+
+def harm_nothing(model: Path) -> None:
+    pass
+
+
+def remove_hashes(model: Path) -> None:
+    (model / checkpoints.HASHES).unlink()
+
+
+def remove_weights(model: Path) -> None:
+    remove_hashes(model)
+    (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+
+
+def spoil_index(model: Path) -> None:
+    remove_hashes(model)
+    (model / checkpoints.INDEX).write_text("no JSON")
+
+
+@pytest.mark.parametrize(
+    ("harm", "good", "said"),
+    [
+        (harm_nothing, True, "hashes hold"),
+        (remove_hashes, True, "no hashes listed"),
+        (remove_weights, False, "weights are missing in"),
+        (spoil_index, False, checkpoints.INDEX),
+    ],
+)
+def test_a_users_model_is_looked_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None], good: bool, said: str
+) -> None:
+    own = tiny_sdxl(tmp_path / "own")
+    checkpoints.write_hashes(own)
+    harm(own)
+    monkeypatch.setattr(checkpoints, "user_folder", lambda: tmp_path)
+    found = findings()["model own"]
+    assert found["good"] is good
+    assert said in str(found["detail"])
 
 
 def test_a_changed_text_encoder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,10 @@ def test_models_are_compared_by_their_engines(tiny_model: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--seeds", "0"], "0 fills of each scene are none to judge; give 1 or more."),
+        (["--seeds", "0"], "0 fills of each scene cannot be judged; give 1 to 16."),
+        (["--seeds", "17"], "17 fills of each scene cannot be judged; give 1 to 16."),
+        (["--sketched", "-1"], "-1 scenes cannot be sketched; give 0 or more."),
+        (["--seed", "-1"], "The seed is -1; it must be between 0 and"),
         (["--n", "1"], "1 scenes are too few to estimate anything; give 2 or more."),
         (["--model", "nobody"], "There is no model 'nobody'."),
         (["--engine", "diffusers"], "for the engine lazy. Use --engine lazy"),
@@ -85,3 +88,34 @@ def test_what_cannot_be_compared_is_told(
     assert result.exit_code == 2, result.output
     assert sentence in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--features", "eyes"], "There are no features 'eyes'"),
+        (["--clip", "nobody"], "There is no CLIP in nobody"),
+        (["--out", "file"], "The folder file cannot be made: File exists. Choose another --out."),
+        (["--out", "file/out"], "The folder file/out cannot be made: Not a directory. Choose another --out."),
+        (["--cache", "file"], "The folder file cannot be made: File exists. Choose another --cache."),
+    ],
+)
+def test_what_is_wrong_is_told_before_a_sprite_is_decoded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("no folder")
+    Path("shards").mkdir()
+    Path("shards/0.tar").write_text("no shard: whoever decodes it says so")
+    given = ["--model", str(tiny_model), "--data", "shards", "--device", "cpu", "--out", "out", *options]
+    result = CliRunner().invoke(app, ["evaluate", *given])
+    assert result.exit_code == 2, result.output
+    assert sentence in " ".join(result.output.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "shards"]
+
+
+def test_too_few_scenes_are_told_before_the_data_are_looked_for(tiny_model: Path, tmp_path: Path) -> None:
+    given = ["--model", str(tiny_model), "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--n", "1"]
+    result = CliRunner().invoke(app, ["evaluate", "--device", "cpu", *given])
+    assert result.exit_code == 2
+    assert "1 scenes are too few to estimate anything" in result.output

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from tests.checkpoint_files import tiny_checkpoint
 from tests.tiny_sdxl import tiny_sdxl
 from typer.testing import CliRunner, Result
 
 from lazydiffusion.cli import app
+from lazydiffusion.commands import play
 
 pytestmark = pytest.mark.integration
 
@@ -115,6 +119,19 @@ def test_pictures_of_every_kind_are_filled(folder: Path, model: str, kind: str) 
         assert (alpha[mask] == 255).all()
 
 
+def test_a_soft_fill_over_transparency_has_its_own_colours(folder: Path, model: str) -> None:
+    """Editors save black under what is transparent: it is not mixed in."""
+    canvas = np.zeros((120, 200, 4), np.uint8)
+    canvas[:, :60] = (240, 240, 240, 255)
+    Image.fromarray(canvas).save(folder / "clear.png")
+    result = fill(folder, model, "--feather", 12, "--layer", folder / "layer.png", canvas="clear.png")
+    assert result.exit_code == 0, result.output
+    out, layer = pixels(folder / "out.png"), pixels(folder / "layer.png")
+    clear = (canvas[..., 3] == 0) & (layer[..., 3] > 0)
+    assert (layer[clear][:, 3] < 255).any()
+    assert np.array_equal(out[clear], layer[clear])
+
+
 def test_an_icc_profile_stays_with_the_picture(folder: Path, model: str) -> None:
     from PIL import ImageCms
 
@@ -212,6 +229,25 @@ def test_the_installed_program_answers_without_a_traceback(folder: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
+@pytest.mark.parametrize("command", ["fill", "models"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_answer_that_nothing_can_take_is_told_in_one_line(
+    folder: Path, model: str, command: str, unbuffered: str
+) -> None:
+    given = ["canvas.png", "--mask", "mask.png", "--out", "out.png", "--model", model, "--device", "cpu"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lazydiffusion", command, *(given if command == "fill" else []), "--json"],
+            cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lazydiffusion: The answer cannot be written to standard output: No space left")
+    assert (folder / "out.png").exists() == (command == "fill")
+
+
 def test_play_makes_one_picture_per_edit(tmp_path: Path, model: str) -> None:
     (tmp_path / "script.toml").write_text(
         """
@@ -246,7 +282,17 @@ def test_play_makes_one_picture_per_edit(tmp_path: Path, model: str) -> None:
         ("[[edit]]\nprompt = 'x'", "exactly one of mask, box and ellipse"),
         ("[[edit]]\nprompt = 'x'\nbox = [0, 0, 10]", "[x, y, width, height]"),
         ("[[edit]]\nprompt = 'x'\nbox = [900, 900, 10, 10]", "no pixel on the canvas"),
-        ("[[edit]]\nprompt = 'x'\nbox = [0, 0, 9, 9]\nsteps = 'many'", "wrong type"),
+        ("[[edit]]\nprompt = 'x'\nbox = [0, 0, 0, 10]", "no pixel on the canvas"),
+        ("[[edit]]\nprompt = 'x'\nbox = [true, true, true, true]", "[x, y, width, height]"),
+        (
+            "[[edit]]\nbox = [0, 0, 9, 9]\nsteps = '4'",
+            "edit 1: The setting \"steps\" is '4'; it must be a whole number.",
+        ),
+        ("[[edit]]\nbox = [0, 0, 9, 9]\nseed = 1.5", 'The setting "seed" is 1.5; it must be a whole number.'),
+        ("[[edit]]\nbox = [0, 0, 9, 9]\nblend = 'yes'", "is 'yes'; it must be true or false."),
+        ("[[edit]]\nbox = [0, 0, 9, 9]\nnegative = 3", 'The setting "negative" is 3; it must be a text.'),
+        ("seed = 1.5\n[[edit]]\nbox = [0, 0, 9, 9]", "`seed` is 1.5; it must be a whole number."),
+        ("seed = true\n[[edit]]\nbox = [0, 0, 9, 9]", "`seed` is True; it must be a whole number."),
         ("[[edit]]\nprompt = 'x'\nbox = [0, 0, 9, 9]\nsteps = 0", "edit 1: The number of steps is 0"),
         ("size = [1, 1]\n[[edit]]\nbox = [0, 0, 9, 9]", "between 16 and 16384"),
         ("not toml", "not valid TOML"),
@@ -258,6 +304,62 @@ def test_a_script_is_checked_before_the_first_edit(tmp_path: Path, script: str, 
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "made").exists()
+
+
+def test_a_model_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "script.toml").write_text("[[edit]]\nbox = [0, 0, 9, 9]")
+    result = run("play", tmp_path / "script.toml", "--out", tmp_path / "made", "--model", "nobody")
+    assert result.exit_code == 2
+    assert "There is no model 'nobody'" in result.stderr
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("kind", ["box", "ellipse"])
+def test_what_lies_beside_the_canvas_is_left_out(kind: str) -> None:
+    picture = Image.new("L", (160, 120))
+    draw = ImageDraw.Draw(picture)
+    {"box": draw.rectangle, "ellipse": draw.ellipse}[kind]((20, 30, 119, 89), fill=255)
+    whole = np.asarray(picture) > 0
+    mask = play._shape(kind, [20, 30, 100, 60], (160, 120), "edit 1")
+    assert set(np.unique(mask)) == {0, 1}
+    assert ((mask > 0) != whole).sum() <= (0 if kind == "box" else 60)  # Pillow's border is another by pixels
+    cut = play._shape(kind, [20, 30, 100, 60], (70, 50), "edit 1")
+    assert np.array_equal(cut, mask[:50, :70])
+    huge = 10**14
+    rows = play._shape(kind, [-huge, 10, 2 * huge, 20], (160, 120), "edit 1").any(axis=1)
+    assert np.array_equal(rows.nonzero()[0], np.arange(10, 30))
+    assert play._shape(kind, [5, 5, 1, 1], (16, 16), "edit 1").sum() == 1
+
+
+def test_a_box_far_beyond_the_canvas_ends_at_its_border(tmp_path: Path, model: str) -> None:
+    (tmp_path / "script.toml").write_text(
+        "size = [64, 64]\n[[edit]]\nprompt = 'x'\nbox = [10, 10, 99999999999999, 20]"
+    )
+    result = run("play", tmp_path / "script.toml", "--out", tmp_path / "made", "--model", model)
+    assert result.exit_code == 0, result.output
+    changed = (pixels(tmp_path / "made" / "01.png") != 255).any(axis=2)
+    assert changed[10:30, 10:].any(axis=0).all()
+    assert not changed[:, :10].any()
+    assert not changed[30:].any()
+
+
+def test_the_readmes_script_can_be_played_also_as_windows_saves_it(tmp_path: Path, model: str) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf8")
+    (script,) = re.findall(r"```toml\n(.+?)```", readme, flags=re.DOTALL)
+    (tmp_path / "script.toml").write_text(script, encoding="utf-8-sig")
+    Image.new("RGB", (400, 300), "white").save(tmp_path / "start.png")
+    result = run("play", tmp_path / "script.toml", "--out", tmp_path / "made", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted((tmp_path / "made").iterdir())] == ["01.png", "02.png"]
+    assert "a red house, seed 7" in result.stderr
+
+
+def test_the_help_shows_a_script() -> None:
+    lines = [line.strip() for line in run("play", "--help").stdout.splitlines()]
+    first = next(number for number, line in enumerate(lines) if line.startswith("canvas ="))
+    last = next(number for number, line in enumerate(lines) if line.startswith("box ="))
+    script = tomllib.loads("\n".join(lines[first : last + 1]))
+    assert script["edit"] == [{"prompt": "a red house", "box": [40, 60, 200, 200]}]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

@@ -98,6 +98,16 @@ def test_a_pulled_model_is_found_by_its_name_and_its_hashes_hold(
     assert list(models.iterdir()) == [folder]
 
 
+def test_what_a_system_leaves_beside_the_files_is_in_nobodys_way(remote: Hub, models: Path) -> None:
+    partial = checkpoints.partial_folder("flux2-klein")
+    (partial / ("0" * 40)).mkdir(parents=True)  # of another commit
+    (partial / ".DS_Store").write_bytes(b"of Finder")
+    (partial / "link").symlink_to(models)
+    result = pull()
+    assert result.exit_code == 0, result.stderr
+    assert list(models.iterdir()) == [models / "flux2-klein"]
+
+
 def test_a_known_model_is_listed_before_and_after(remote: Hub, models: Path) -> None:
     assert listed()["flux2-klein"]["state"] == (
         "not downloaded, 16 GB, licence Apache-2.0: lazydiffusion models pull flux2-klein"

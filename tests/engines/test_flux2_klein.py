@@ -351,3 +351,24 @@ def test_it_runs_on_a_gpu_in_bfloat16(folder: Path, placement: str) -> None:
         weights = model.state_dict()[next(name for name in model.state_dict() if ".0." in name)]
         assert (weights.device.type == "cpu") == elsewhere
     assert pipeline.device.type == "cuda"
+
+
+def test_an_edit_that_memory_ended_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Flux2KleinEngine.load(folder, CPU, OPTIONS)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with calls_of(engine.pipeline.vae.encoder) as calls:
+        fills(engine, edit())
+        read = len(calls)
+        fills(engine, edit(prompt="a ship"))
+        assert len(calls) == read
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.pipeline, "fill", full)
+            with pytest.raises(OutOfMemory):
+                fills(engine, edit())
+        fills(engine, edit())
+        assert len(calls) == 2 * read

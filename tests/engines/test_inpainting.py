@@ -240,6 +240,23 @@ def test_a_klein_that_is_not_whole_is_refused_whoever_runs_it(tmp_path: Path) ->
         load_engine(str(folder), CPU, view="diffusers")
 
 
-def test_a_strength_that_leaves_no_step_is_told(engine: InpaintEngine) -> None:
-    with pytest.raises(BadInput, match=r"Of 2 steps, a strength of 0\.3 leaves none to take: ask for more"):
-        fills(engine, edit(steps=2, strength=0.3))
+@pytest.mark.parametrize(("steps", "strength", "counted"), [(2, 0.3, 2), (None, 0.01, 50)])
+def test_a_strength_that_leaves_no_step_is_told(
+    engine: InpaintEngine, steps: int | None, strength: float, counted: int
+) -> None:
+    """Also where the number of steps is the pipeline's own."""
+    with pytest.raises(
+        BadInput, match=f"Of {counted} steps, a strength of {strength:g} leaves none to take: ask for more"
+    ):
+        fills(engine, edit(steps=steps, strength=strength))
+
+
+def test_a_sketch_is_seen_as_far_as_the_mask_is_grown(engine: InpaintEngine) -> None:
+    asked = edit(steps=4, grow=12)
+    blank = np.zeros((120, 160, 4), np.uint8)
+    ring, beyond = blank.copy(), blank.copy()
+    ring[HOLE.y : HOLE.bottom, HOLE.right + 2 : HOLE.right + 10] = (255, 0, 0, 255)
+    beyond[HOLE.y : HOLE.bottom, HOLE.right + 13 : HOLE.right + 20] = (255, 0, 0, 255)
+    made = [fills(engine, replace(asked, sketch=sketch))[0].pixels for sketch in (blank, ring, beyond)]
+    assert not np.array_equal(made[0], made[1])
+    assert np.array_equal(made[0], made[2])

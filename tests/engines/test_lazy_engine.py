@@ -18,6 +18,7 @@ from lazydiffusion.devices import choose_device
 from lazydiffusion.engines.base import Edit, Report, Step
 from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.errors import BadInput, BadModel, OutOfMemory
+from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import Box, overview_size, region_to_send
 
@@ -194,6 +195,43 @@ def test_a_full_gpu_is_told_with_what_to_lower(engine: LazyEngine, monkeypatch: 
     monkeypatch.setattr(engine.pipeline.decoder, "step", full)
     with pytest.raises(OutOfMemory, match="make the selection smaller"):
         next(engine.run(square_edit(), Report()))
+
+
+def test_an_edit_that_memory_ended_leaves_nothing_behind_and_one_that_was_stopped_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = LazyEngine(tiny_pipeline())
+
+    class Cancelled(Exception):
+        pass
+
+    def stop(step: Step) -> None:
+        raise Cancelled
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with calls_of(engine.pipeline.context_encoder) as calls:
+        with pytest.raises(Cancelled):
+            next(engine.run(square_edit(), Report(), stop))
+        next(engine.run(square_edit(), Report()))
+        assert len(calls) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.pipeline.decoder, "step", full)
+            with pytest.raises(OutOfMemory):
+                next(engine.run(square_edit(), Report()))
+        next(engine.run(square_edit(), Report()))
+        assert len(calls) == 2
+
+
+def test_a_frugal_run_lets_go_of_captured_graphs(engine: LazyEngine) -> None:
+    """Their memory is in a pool of their own, which nothing else is given. None are captured here: one stands in."""
+    held = GraphedDecoder(engine.pipeline.decoder)
+    engine.pipeline._graphed = held
+    next(engine.run(square_edit(), Report()))
+    assert engine.pipeline._graphed is held
+    next(engine.run(square_edit(), Report(), frugal=True))
+    assert engine.pipeline._graphed is None
 
 
 def test_cuda_that_is_not_there_is_told_why() -> None:

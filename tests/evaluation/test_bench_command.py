@@ -112,3 +112,15 @@ def test_wrong_options_are_told_before_anything_is_written(
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    options = ("--masks", "0.5", "--canvas", "", "--steps", "1", "--engines", "lazy", "--repeats", "1")
+    result = bench(tmp_path / "file" / "out", "--config", str(tiny_model), *options)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"lazydiffusion: The folder {tmp_path}/file/out cannot be made: Not a directory. Choose another --out."
+    ]

@@ -125,6 +125,8 @@ def test_what_is_nearer_to_the_truth_is_told_apart(compared: Comparison) -> None
     found = compared.differences["bad"]
     assert list(compared.differences) == ["bad"]
     assert found[FID_CROP].high < 0
+    assert found[KID_CROP].value == pytest.approx(good[KID_CROP].value - bad[KID_CROP].value)
+    assert found[KID_CROP].value < 0
     assert found[SEAM].high < 0
     assert found[SEAM].value == pytest.approx(good[SEAM].value - bad[SEAM].value)
 
@@ -151,7 +153,10 @@ def test_all_of_it_is_written(compared: Comparison, cases: Cases, tmp_path: Path
     for row in compared.rows:
         assert f"\n| {row.name} | " in text
     assert f"{compared.rows[1].figures[SEAM].value:.1f} (" in text
-    assert "good less the others" in text
+    differences = text.split("good less the others", 1)[1].splitlines()
+    assert "| KID, crop ↓ |" in differences[2]
+    assert f"{compared.differences['bad'][KID_CROP].value:.3f} (" in differences[4]
+    assert "FID, window" not in differences[2]  # nothing differs in it: no column
     with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
         columns = sheet.width / (150 + 6)
         assert columns == pytest.approx(4, abs=0.1)  # canvas, two engines, real picture

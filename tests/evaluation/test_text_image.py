@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from tests import tiny
 from tests.evaluation.test_sprite_features import MeanColour
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig, SiglipModel
+from transformers import AutoConfig, CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig, SiglipModel
 
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.evaluation import text_image
@@ -136,10 +137,32 @@ def test_clip_takes_any_number_of_pictures_of_any_size(
 def test_what_is_no_clip_is_refused(clip_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="There is no CLIP in"):
         Clip(tmp_path / "nowhere")
+    for names, lacks in (
+        (["config.json"], "has no configuration (config.json)"),
+        (["preprocessor_config.json"], "has no settings for pictures (preprocessor_config.json)"),
+        (["tokenizer.json", "vocab.json"], "has no tokenizer (tokenizer.json, vocab.json, spiece.model"),
+        (["model.safetensors"], "has no weights (model.safetensors, model.safetensors.index.json)"),
+    ):
+        part = shutil.copytree(clip_folder, tmp_path / names[0])
+        for name in names:
+            (part / name).unlink(missing_ok=True)
+        with pytest.raises(BadModel, match=re.escape(f"cannot be used as a CLIP: it {lacks}")):
+            Clip(part)
     copy = shutil.copytree(clip_folder, tmp_path / "copy")
     (copy / "preprocessor_config.json").write_text("{}")
     with pytest.raises(BadModel, match="cannot be used as a CLIP: 'image_mean'"):
         Clip(copy)
+
+
+def test_the_whole_reason_is_told(clip_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(clip_folder, tmp_path / "copy")
+    (copy / "config.json").write_text('{"model_type": "no such model"}')
+    with pytest.raises(ValueError, match="does not recognize") as library:
+        AutoConfig.from_pretrained(copy, local_files_only=True)
+    with pytest.raises(BadModel) as told:
+        Clip(copy)
+    assert "\n" in str(library.value)
+    assert str(told.value).endswith(" ".join(str(library.value).split()))
 
 
 def test_a_pickled_clip_is_never_loaded(clip_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -165,6 +166,32 @@ def test_another_picture_can_be_the_start(whole_window: bool) -> None:
     start = codec.encode_picture(picture, encoded)
 
     torch.testing.assert_close(start, codec.encode(picture, nothing, indices(mask)).tokens)
+
+
+def test_memory_that_ends_amid_the_statistics_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of a window outlives the edit: the next one must be able to decode with it."""
+    codec = LatentCodec.from_vae(VAE)
+    mask = a_mask(6, 6, 7, 8, 13)
+    encoded = codec.encode(a_window(6, 6), a_hole(mask), indices(mask))
+    tokens = torch.randn(1, 3, codec.token_channels, generator=torch.manual_seed(1))
+    real, norms = torch.nn.functional.group_norm, 0
+
+    def full(*arguments: Any, **named: Any) -> Tensor:
+        nonlocal norms
+        norms += 1
+        if norms == 20:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "group_norm", full)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            codec.decode(tokens, encoded)
+
+    assert encoded.surroundings.statistics is None
+    again = codec.decode(tokens, encoded)
+    fresh = codec.encode(a_window(6, 6), a_hole(mask), indices(mask))
+    assert torch.equal(again, codec.decode(tokens, fresh))
 
 
 def test_a_small_mask_costs_little_wherever_it_lies() -> None:

@@ -212,11 +212,16 @@ def test_it_is_called_like_a_pipeline_of_diffusers(klein: LazyFlux2KleinPipeline
         klein("a cat", image)
     with pytest.raises(BadInput, match='output type is "latent"'):
         klein("a cat", image, Image.fromarray(mask), output_type="latent")
+    with pytest.raises(BadInput, match="The number of images per prompt is 0"):
+        klein("a cat", image, Image.fromarray(mask), num_images_per_prompt=0)
 
 
 def test_what_cannot_be_is_told(klein: LazyFlux2KleinPipeline) -> None:
     for arguments, sentence in (
         ({"strength": 0.0}, "The strength is 0"),
+        ({"steps": 0}, "The number of steps is 0; it must be a whole number, 1 or more."),
+        ({"steps": -3}, "The number of steps is -3"),
+        ({"guidance": float("nan")}, "The guidance is nan; it must be a number, 0 or more."),
         ({"guidance": 4.0}, "is distilled"),
         ({"negative_prompt": "people"}, "is distilled"),
         ({"sketch": np.zeros((4, 5, 4), np.uint8)}, "The sketch is 5 x 4 px but the canvas is 112 x 64"),

@@ -234,6 +234,45 @@ def test_another_flow_matching_scheduler_does_the_stepping(canvas: Image.Image, 
     assert not np.array_equal(heun, euler)
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.75, 0.5, 0.01])
+def test_a_step_of_two_evaluations_is_one_step(
+    canvas: Image.Image, mask: Image.Image, strength: float
+) -> None:
+    """Heun's scheduler lists its time steps twice; strength and progress mean steps."""
+    pipeline = tiny_pipeline()
+    pipeline.scheduler = FlowMatchHeunDiscreteScheduler()
+    numbers: list[int] = []
+    evaluated: list[float] = []
+    real = pipeline.decoder.step
+
+    def listening(tokens: torch.Tensor, time: torch.Tensor, conditions: Any) -> torch.Tensor:
+        evaluated.append(float(time[0]))
+        return real(tokens, time, conditions)
+
+    pipeline.decoder.step = listening
+    pixels = Canvas.of(np.asarray(canvas))
+    edit = pipeline.prepare(
+        pixels, np.asarray(mask, np.float32) / 255, "a cat", steps=4, strength=strength, guidance=1.0
+    )
+
+    def follow(number: int, *_: torch.Tensor) -> None:
+        numbers.append(number)
+
+    pipeline.fill(edit, seeded(0), follow)
+    steps = max(1, round(4 * strength))
+    assert edit.steps - edit.first_step == steps
+    assert numbers == list(range(steps))
+    levels = [1000.0, 667.0, 334.0, 1.0]
+    assert evaluated[0] == pytest.approx(levels[4 - steps])
+    assert len(evaluated) == 2 * steps - 1
+
+
+def test_offloading_that_cannot_work_is_not_promised(pipeline: LazyDiffusionPipeline) -> None:
+    """diffusers' hooks move a model when its forward is called, and nobody calls the decoder's."""
+    with pytest.raises(ValueError, match="model_cpu_offload_seq"):
+        pipeline.enable_model_cpu_offload()
+
+
 def test_a_place_has_the_same_noise_under_any_mask(pipeline: LazyDiffusionPipeline) -> None:
     canvas = np.full((256, 256, 3), 128, np.uint8)
     noises = []
@@ -268,3 +307,41 @@ def test_bad_arguments_are_told_in_a_sentence(
 ) -> None:
     with pytest.raises(BadInput, match=words):
         pipeline(**{"prompt": "", "image": canvas, "mask_image": mask, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_inference_steps": 0}, "The number of steps is 0; it must be a whole number, 1 or more."),
+        ({"num_inference_steps": -3}, "The number of steps is -3"),
+        ({"num_inference_steps": 2.5}, "The number of steps is 2.5"),
+        ({"guidance_scale": float("nan")}, "The guidance is nan; it must be a number, 0 or more."),
+        ({"guidance_scale": float("inf")}, "The guidance is inf"),
+        ({"guidance_scale": -1.0}, "The guidance is -1.0"),
+        ({"guidance_scale": "2"}, "The guidance is 2; it must be a number"),
+        ({"num_images_per_prompt": 0}, "The number of images per prompt is 0"),
+        ({"num_images_per_prompt": 1.5}, "The number of images per prompt is 1.5"),
+    ],
+    ids=lambda value: "-".join(map(str, *value.items())) if isinstance(value, dict) else "",
+)
+def test_numbers_out_of_range_are_told_and_make_nothing(
+    pipeline: LazyDiffusionPipeline, canvas: Image.Image, mask: Image.Image, arguments: dict, words: str
+) -> None:
+    def never(*_: object) -> dict[str, object]:
+        raise AssertionError("a step was taken")
+
+    with pytest.raises(BadInput, match=words):
+        pipeline("", image=canvas, mask_image=mask, callback_on_step_end=never, **arguments)
+
+
+def test_a_number_that_is_not_given_is_the_models_own(
+    pipeline: LazyDiffusionPipeline, canvas: Image.Image, mask: Image.Image
+) -> None:
+    own = {"num_inference_steps": np.int64(pipeline.config.default_steps), "guidance_scale": np.float32(2.5)}
+    assert pipeline.config.default_guidance == 2.5
+    given = {"num_inference_steps": None, "guidance_scale": None}
+    first, second = (
+        pipeline("a cat", image=canvas, mask_image=mask, generator=seeded(0), **numbers).fills[0]
+        for numbers in (own, given)
+    )
+    assert np.array_equal(first, second)

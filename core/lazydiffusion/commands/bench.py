@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lazydiffusion.errors import BadInput
+from lazydiffusion.evaluation import results_folder
 from lazydiffusion.evaluation.klein_bench.sizes import CONFIGS as KLEIN_CONFIGS
 
 Number = TypeVar("Number", int, float, str)
@@ -31,6 +32,7 @@ KLEIN_LISTS = {
     "engines": "cached,refreshed,full,diffusers,diffusers-crop",
 }
 """The same for FLUX.2-klein."""
+RESULTS, TABLE = "results.json", "table.md"
 LINES = 20
 """How many lines tell of the progress where there is no terminal."""
 
@@ -89,8 +91,7 @@ def run(options: Options, out: Path) -> None:
         raise BadInput(
             "The figures need matplotlib: install it with `pip install lazydiffusion[eval]`."
         ) from error
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out} is a file; give a folder for the results.")
+    results_folder.check(out, (RESULTS, TABLE))
 
     console = Console(stderr=True)
     if options.config in KLEIN_CONFIGS:
@@ -103,10 +104,10 @@ def run(options: Options, out: Path) -> None:
         from lazydiffusion.evaluation.bench.report import table
 
         found = _measure(options, lists, console)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
-    (out / "table.md").write_text(table(found), encoding="utf8")
-    draw_all(found, out)
+    with results_folder.writing(out):
+        (out / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+        (out / TABLE).write_text(table(found), encoding="utf8")
+        draw_all(found, out)
     print(table(found))
     console.print(f"Wrote {out}.", highlight=False, soft_wrap=True)
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 from rich.console import Console
 
@@ -119,10 +120,18 @@ def _models() -> Iterator[Finding]:
     for name, checkpoint in folders.items():
         try:
             checkpoints.verify(checkpoint.folder, required=checkpoint.embedded)
+            checkpoints.look_over(checkpoint.folder)
         except LazyDiffusionError as error:
             yield Finding(f"model {name}", False, str(error))
         else:
-            yield Finding(f"model {name}", True, f"{size(checkpoint.bytes)}, hashes hold")
+            hashes = "hashes hold" if _lists_hashes(checkpoint.folder) else "no hashes listed"
+            yield Finding(f"model {name}", True, f"{size(checkpoint.bytes)}, {hashes}")
+
+
+def _lists_hashes(folder: Path) -> bool:
+    """Whether there was anything for `verify`, which has passed the folder, to compare its files with."""
+    file = folder / checkpoints.HASHES
+    return file.is_file() and bool(json.loads(file.read_text(encoding="utf8")))
 
 
 def _text_encoder() -> Iterator[Finding]:

@@ -11,15 +11,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lazydiffusion import checkpoints
 from lazydiffusion.errors import BadInput
+from lazydiffusion.evaluation import results_folder
+from lazydiffusion.protocol import MAX_SEED, MAX_VARIATIONS
 
 
 def run(
     models: Sequence[str], engine: str, data: Path, out: Path, count: int, *, seeds: int, sketched: int, device: str,
     features: str, clip: Path | None, cache: Path | None, seed: int,
 ) -> None:  # fmt: skip
-    """Write the comparison to `out` and print its table. Raises LazyDiffusionError."""
-    if seeds < 1:
-        raise BadInput(f"{seeds} fills of each scene are none to judge; give 1 or more.")
+    """Check everything that can be checked, then write the comparison to `out` and print its table.
+
+    Raises LazyDiffusionError.
+    """
+    if not 1 <= seeds <= MAX_VARIATIONS:
+        raise BadInput(f"{seeds} fills of each scene cannot be judged; give 1 to {MAX_VARIATIONS}.")
+    if sketched < 0:
+        raise BadInput(f"{sketched} scenes cannot be sketched; give 0 or more.")
+    if not 0 <= seed <= MAX_SEED:
+        raise BadInput(f"The seed is {seed}; it must be between 0 and {MAX_SEED}.")
     located = {
         model: checkpoints.locate(model) for model in models
     }  # a wrong name is told before the long imports
@@ -29,18 +38,26 @@ def run(
     from lazydiffusion.devices import choose_device
     from lazydiffusion.engines.choose import fitting_engine, load_engine
     from lazydiffusion.evaluation import comparison_report
-    from lazydiffusion.evaluation.cases import make_cases
+    from lazydiffusion.evaluation.cases import check_count, make_cases
     from lazydiffusion.evaluation.comparison import Judges, compare
     from lazydiffusion.evaluation.features import load_features
     from lazydiffusion.evaluation.style import StyleClassifier
     from lazydiffusion.evaluation.text_image import Clip, DualEncoder, TextImageScore
     from lazydiffusion.models.prompt_encoder import PromptEncoder
+    from lazydiffusion.training.shards import find_shards
     from lazydiffusion.training.sprites import load_bank
 
     console = Console(stderr=True)
     choice = choose_device(device)
     kinds = {model: fitting_engine(model, where, engine) for model, where in located.items()}
     named = {_name(model, kinds): model for model in models}
+    check_count(count)
+    find_shards(data)
+    network = load_features(features, choice.device)
+    read_clip = None if clip is None else Clip(clip, choice.device)
+    results_folder.check(out, comparison_report.FILES)
+    if cache is not None:
+        results_folder.check(cache, option="--cache")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Reading the sprites", total=None)
@@ -52,7 +69,6 @@ def run(
         held_out = bank.subset(bank.held_out())
         side = min(checkpoints.window_tokens(where) for where in located.values())
         cases = make_cases(held_out, count, side, seed)
-        network = load_features(features, choice.device)
         looking = partial(tell, "The judges look at the sprites")
         style = StyleClassifier.trained(network, bank, cache, looking)
         judges = {
@@ -61,8 +77,8 @@ def run(
             f"{100 * style.held_out_accuracy:.0f} % of the held-out sprites",
         }
         text: TextImageScore
-        if clip is not None:
-            text = Clip(clip, choice.device)
+        if read_clip is not None:
+            text = read_clip
             judges["Text-image"] = f"cosine of {text.name}"
         else:
             text = encoder = DualEncoder.trained(network, PromptEncoder(), bank, cache, looking)

@@ -203,12 +203,11 @@ def _write(canvas: images.Picture, made: Fill, out: Path, layer: Path | None) ->
     """Paste a fill into the canvas's own colour space and write the files."""
     pixels = made.pixels.copy()
     pixels[..., :3] = colour.from_srgb(made.pixels[..., :3].copy(), canvas.icc_profile)
-    alpha = canvas.alpha
-    if alpha is not None:  # what is generated is there, even where the canvas was transparent
-        alpha = alpha.copy()
-        region = alpha[made.box.slices()]
-        region[...] = region + ((255 - region.astype(int)) * pixels[..., 3] + 127) // 255
-    write_canvas(out, compose.paste(canvas.pixels, pixels, made.box), alpha, canvas.icc_profile)
+    if canvas.alpha is None:
+        write_canvas(out, compose.paste(canvas.pixels, pixels, made.box), None, canvas.icc_profile)
+    else:  # what is generated is there, even where the canvas was transparent
+        pasted, alpha = compose.paste_over(canvas.pixels, canvas.alpha, pixels, made.box)
+        write_canvas(out, pasted, alpha, canvas.icc_profile)
     if layer is not None:
         write_layer(layer, compose.layer(canvas.size, pixels, made.box), canvas.icc_profile)
 

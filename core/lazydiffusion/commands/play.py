@@ -6,7 +6,7 @@ seed = 7                      # of the first edit; the next ones count on
 [[edit]]
 prompt = "a red house"
 box = [40, 60, 200, 200]      # or: ellipse = [x, y, w, h], or: mask = "house.png" (paths: from the script's folder)
-# negative, seed, steps, guidance, feather, grow, sketch, strength: as in `lazydiffusion fill`
+# negative, seed, steps, guidance, feather, grow, blend, sketch, strength: as in `lazydiffusion fill`
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageColor, ImageDraw
+from PIL import ImageColor
 from rich.console import Console
 
-from lazydiffusion import compose, images
+from lazydiffusion import checkpoints, compose, images
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput, CannotWrite
 from lazydiffusion.image_output import check_writable, write_canvas
-from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE, EditSettings
+from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE, EditSettings, settings_of
 from lazydiffusion.toml_file import read_toml
 
 SCRIPT_KEYS = {"canvas", "size", "background", "seed", "edit"}
@@ -39,6 +39,7 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
     edits = [
         _edit(values, number, size, script.parent, plan, model) for number, values in enumerate(plan["edit"])
     ]
+    checkpoints.locate(model)  # a wrong name or hash is told before the long imports
     names = [out / f"{number + 1:02d}.png" for number in range(len(edits))]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,8 @@ def _read(script: Path) -> dict[str, Any]:
     edits = values.get("edit")
     if not isinstance(edits, list) or not edits or not all(isinstance(edit, dict) for edit in edits):
         raise BadInput(f"{script} has no edits: add at least one [[edit]] with a prompt and a box.")
+    if type(values.setdefault("seed", 0)) is not int:
+        raise BadInput(f"{script}: `seed` is {values['seed']!r}; it must be a whole number.")
     return values
 
 
@@ -109,11 +112,9 @@ def _edit(
         raise BadInput(f"{where} needs exactly one of mask, box and ellipse; it has {len(shapes)}.")
     own = {("negative_prompt" if k == "negative" else k): v for k, v in values.items() if k in SETTINGS}
     try:
-        settings = EditSettings(**{"seed": int(plan.get("seed", 0)) + number, **own, "model": model})
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{where}: a setting is of the wrong type ({error}).") from error
+        settings = settings_of({"seed": plan["seed"] + number, **own, "model": model})
     except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error
+        raise BadInput(f"{where}: {error}".replace('"negative_prompt"', '"negative"')) from error
     if shapes[0] == "mask":
         mask = images.read_mask(folder / str(values["mask"]), size)
     else:
@@ -123,14 +124,21 @@ def _edit(
 
 
 def _shape(kind: str, box: Any, size: tuple[int, int], where: str) -> npt.NDArray[np.float32]:
-    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int) for v in box)):
+    """The mask of a box or an ellipse; what of it lies beside the canvas is left out."""
+    if not (isinstance(box, list) and len(box) == 4 and all(type(v) is int for v in box)):
         raise BadInput(f"{where}: `{kind}` is {box!r}; it must be [x, y, width, height] in px.")
     x, y, w, h = box
-    image = Image.new("L", size)
-    if w > 0 and h > 0:
-        draw = ImageDraw.Draw(image)
-        (draw.ellipse if kind == "ellipse" else draw.rectangle)((x, y, x + w - 1, y + h - 1), fill=255)
-    mask = np.asarray(image, dtype=np.float32) / np.float32(255)
+    columns = range(max(x, 0), min(x + w, size[0]))
+    rows = range(max(y, 0), min(y + h, size[1]))
+    if not columns or not rows:
+        raise BadInput(f"{where}: the {kind} {box} has no pixel on the canvas of {size[0]} x {size[1]} px.")
+    inside = np.ones((len(rows), len(columns)), dtype=bool)
+    if kind == "ellipse":  # pixels' centres from the ellipse's, in its half axes; whole numbers of any length
+        across = np.array([(2 * (column - x) + 1 - w) / w for column in columns])
+        down = np.array([(2 * (row - y) + 1 - h) / h for row in rows])
+        inside = across**2 + down[:, None] ** 2 <= 1
+    mask = np.zeros((size[1], size[0]), dtype=np.float32)
+    mask[rows.start : rows.stop, columns.start : columns.stop] = inside
     if not mask.any():
         raise BadInput(f"{where}: the {kind} {box} has no pixel on the canvas of {size[0]} x {size[1]} px.")
     return mask

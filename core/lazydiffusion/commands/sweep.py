@@ -6,18 +6,28 @@ import json
 from pathlib import Path
 
 from lazydiffusion import checkpoints
+from lazydiffusion.evaluation import results_folder
+from lazydiffusion.evaluation.card import check_card, write_figures
 
 
 def run(model: str, data: Path, out: Path, device: str, scenes: int, card: Path | None) -> None:
-    """Write the report and its pictures to `out`, its figures into the card, and print the report."""
+    """Write the report and its pictures to `out`, its figures into the card, and print the report.
+
+    What can be checked is checked first. Raises LazyDiffusionError.
+    """
     where = checkpoints.locate(model)
+    if card is not None:
+        check_card(card)
 
     from lazydiffusion.devices import Choice, choose_device
     from lazydiffusion.engines.lazy import load_pipeline
-    from lazydiffusion.evaluation.card import write_figures
-    from lazydiffusion.evaluation.sweeps import sweep
+    from lazydiffusion.evaluation.sweeps import FILES, check_scenes, sweep
+    from lazydiffusion.training.shards import find_shards
 
     choice = choose_device(device)
+    check_scenes(scenes)
+    find_shards(data)
+    results_folder.check(out, FILES)
     full_precision = Choice(choice.device, choose_device("cpu").dtype, choice.reason)
     report = sweep(load_pipeline(where, full_precision), data, out, scenes=scenes)
     if card is not None:

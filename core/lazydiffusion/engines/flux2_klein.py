@@ -85,7 +85,7 @@ class Flux2KleinEngine:
         if frugal:
             self.forget()
             pipeline.take_turns()
-        with memory_errors():
+        with memory_errors(self.forget):
             clock = EventClock(report, pipeline.device)
             choose_plan = partial(pipeline.plan, edit.canvas, window_tokens=self.options.window_tokens)
             layout = Layout.of(edit, choose_plan, report)

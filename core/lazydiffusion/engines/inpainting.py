@@ -97,7 +97,7 @@ class InpaintEngine:
             layout = Layout.of(edit, choose_plan, report)
             plan = layout.plan
             given = self._arguments(settings, edit.sketch is not None)
-            picture = _window(edit, plan)
+            picture = _window(edit, layout)
             hidden = layout.mask[layout.local_box.slices()] > 0
             window = plan.window.moved(-plan.fill_box.x, -plan.fill_box.y)
             hole = compose.touched(hidden, plan.working_size, window)
@@ -157,8 +157,9 @@ class InpaintEngine:
         ):
             if name in wanted and name not in self.parameters:
                 raise BadInput(f"This model ({type(self.pipeline).__name__}) {what}")
-        steps = wanted.get("num_inference_steps")
-        if steps is not None and int(steps * strength) < 1:  # as the pipelines count those that are left
+        own = self.parameters.get("num_inference_steps")
+        steps = wanted.get("num_inference_steps", own and own.default)
+        if isinstance(steps, int) and int(steps * strength) < 1:  # as the pipelines count those that are left
             raise BadInput(
                 f"Of {steps} steps, a strength of {strength:g} leaves none to take: ask for more steps."
             )
@@ -179,11 +180,11 @@ class InpaintEngine:
         return compose.from_window(shown, plan)
 
 
-def _window(edit: Edit, plan: EditPlan) -> Pixels:
+def _window(edit: Edit, layout: Layout) -> Pixels:
     """The window (h, w, 3) at working size with all that is in it, also under the mask; the sketch laid over it."""
-    canvas, region = edit.canvas, edit.canvas.region
+    canvas, region, plan = edit.canvas, edit.canvas.region, layout.plan
     if edit.sketch is not None:
-        drawn = np.where((edit.mask > 0)[..., None], edit.sketch, 0)
+        drawn = np.where((layout.mask > 0)[..., None], edit.sketch, 0)
         canvas = replace(canvas, pixels=compose.paste(canvas.pixels, drawn, Box(0, 0, region.w, region.h)))
     return compose.to_bytes(compose.view(canvas, None, plan.window, plan.working_size).colour)
 

@@ -51,7 +51,8 @@ class LazyEngine:
         settings, pipeline = edit.settings, self.pipeline
         if frugal:
             self.forget()
-        with memory_errors():
+            pipeline.drop_graphs()
+        with memory_errors(self.forget):
             clock = Clock(report, pipeline.device)
             layout = Layout.of(edit, partial(pipeline.plan, edit.canvas), report)
             plan = layout.plan

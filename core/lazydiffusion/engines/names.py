@@ -39,7 +39,7 @@ pipeline runs it, which denoises all of its window, crop or canvas. All other en
 
 
 def engine_of(where: Path | str) -> str:
-    """The engine that a model is for, by folder or hub id. Raises BadModel when its index cannot be read."""
+    """The engine that a model is for, by folder or hub id. Raises BadModel, HubUnreachable as `pipeline_class`."""
     return OF_PIPELINE.get(pipeline_class(where), DIFFUSERS)
 
 
@@ -55,15 +55,18 @@ def check_view(engine: str, view: str | None, written: str | None = None) -> Non
 
 
 def pipeline_class(where: Path | str) -> str:
-    """The name of the class of a model's pipeline. Raises BadModel where there is none."""
+    """The name of the class of a model's pipeline.
+
+    Raises BadModel where there is none; of a hub id also HubUnreachable.
+    """
     index: Any
     try:
         if isinstance(where, Path):
             index = json.loads((where / checkpoints.INDEX).read_text(encoding="utf8"))
         else:
-            from diffusers import DiffusionPipeline
+            from lazydiffusion.hub import pipeline_index
 
-            index = DiffusionPipeline.load_config(where)
+            index = json.loads(pipeline_index(where))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadModel(f"The model {where} cannot be loaded: {reason}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -78,11 +78,16 @@ class EventClock(Clock):
 
 
 @contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn the device's out-of-memory into a sentence, and give what is cached back."""
+def memory_errors(forget: Callable[[], None] | None = None) -> Iterator[None]:
+    """Turn the device's out-of-memory into a sentence, and give what is cached back.
+
+    `forget`: called first, to let go of what is kept for later.
+    """
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
+        if forget is not None and lacks_memory(error):
+            forget()
         if _gpu_is_full(error):
             torch.cuda.empty_cache()
             raise OutOfMemory(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,37 @@ BEGIN, END = "<!-- figures: lazydiffusion sweep --card -->", "<!-- end of figure
 """What stands around the figures in a card."""
 
 
+def check_card(card: Path) -> None:
+    """Raise BadInput for a card without marks, CannotWrite for one that is write-protected."""
+    _around_figures(card)
+    if not os.access(card, os.W_OK):
+        raise CannotWrite(f"The model card {card} cannot be written: it is write-protected.")
+
+
 def write_figures(card: Path, report: dict[str, Any]) -> None:
     """Replace what is between the card's marks. Raises BadInput for a card without them, CannotWrite."""
+    before, after = _around_figures(card)
+    try:
+        card.write_text(f"{before}{BEGIN}\n{figures(report)}\n{END}{after}", encoding="utf8")
+    except OSError as error:
+        raise CannotWrite(f"The model card {card} cannot be written: {error.strerror}.") from error
+
+
+def _around_figures(card: Path) -> tuple[str, str]:
+    """The card's text before and after the marks."""
     try:
         text = card.read_text(encoding="utf8")
     except OSError as error:
         raise BadInput(f"The model card {card} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The model card {card} is no text in UTF-8: give a README.md.") from error
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise BadInput(
             f"The model card {card} has no place for figures: add the lines {BEGIN!r} and {END!r} to it."
         )
-    try:
-        card.write_text(f"{before}{begin}\n{figures(report)}\n{end}{after}", encoding="utf8")
-    except OSError as error:
-        raise CannotWrite(f"The model card {card} cannot be written: {error.strerror}.") from error
+    return before, after
 
 
 def figures(report: dict[str, Any]) -> str:

@@ -84,8 +84,7 @@ def make_cases(held_out: SpriteBank, count: int, window_tokens: int, seed: int =
 
     Raises BadInput for fewer than two, for which nothing can be estimated.
     """
-    if count < 2:
-        raise BadInput(f"{count} scenes are too few to estimate anything; give 2 or more.")
+    check_count(count)
     generator = torch.Generator().manual_seed(seed)
     maker = SceneMaker(held_out.to("cpu"), window_tokens, 1, generator, ONE_SET)
     real, holes, sprites, alphas = [], [], [], []
@@ -108,6 +107,12 @@ def make_cases(held_out: SpriteBank, count: int, window_tokens: int, seed: int =
         sprites=rows,
         alpha=torch.cat(alphas)[order],
     )
+
+
+def check_count(count: int) -> None:
+    """Raise BadInput for fewer than two cases."""
+    if count < 2:
+        raise BadInput(f"{count} scenes are too few to estimate anything; give 2 or more.")
 
 
 def with_sketch(cases: Cases, kind: str) -> Cases:

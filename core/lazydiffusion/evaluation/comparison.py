@@ -19,6 +19,7 @@ from lazydiffusion.evaluation.intervals import (
     difference_interval,
     frechet_difference_interval,
     frechet_interval,
+    kernel_difference_interval,
     kernel_interval,
     mean_interval,
 )
@@ -29,8 +30,6 @@ from lazydiffusion.evaluation.text_image import TextImageScore
 
 FID_WINDOW, FID_CROP, KID_CROP = "fid_window", "fid_crop", "kid_crop"
 TEXT, STYLE_TOP, STYLE, SEAM, DIVERSITY = "text_image", "style_top1", "style", "border_step", "diversity"
-BETTER_LOW = (FID_WINDOW, FID_CROP, KID_CROP, SEAM)
-"""All others are better when higher."""
 NOTHING, REAL = "smooth extension", "real picture"
 """Rows that frame the engines': no model at all, and the scenes themselves."""
 
@@ -177,6 +176,7 @@ def _figures(judged: Judged, real: Judged) -> dict[str, Estimate]:
 def _differences(first: Judged, other: Judged, real: Judged) -> dict[str, Estimate]:
     return {
         FID_CROP: frechet_difference_interval(first.crop, other.crop, real.crop),
+        KID_CROP: kernel_difference_interval(first.crop, other.crop, real.crop),
         **{
             name: difference_interval(values, other.scores[name])
             for name, values in first.scores.items()

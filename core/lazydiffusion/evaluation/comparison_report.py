@@ -15,9 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lazydiffusion import compose
-from lazydiffusion.errors import CannotWrite
 from lazydiffusion.evaluation import comparison as names
-from lazydiffusion.evaluation import markdown
+from lazydiffusion.evaluation import markdown, results_folder
 from lazydiffusion.evaluation.cases import Cases
 from lazydiffusion.evaluation.comparison import Comparison
 from lazydiffusion.evaluation.intervals import Estimate
@@ -32,6 +31,8 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     (names.SEAM, "border step ↓", lambda v: f"{v:.1f}"),
     (names.DIVERSITY, "diversity ↑", lambda v: f"{v:.3f}"),
 )
+FILES = RESULTS, TABLE, SHEET = "results.json", "table.md", "contact-sheet.png"
+"""What is written."""
 SHOWN = 10
 """Scenes on the sheet."""
 GAP, HEAD, CAPTION = 6, 22, 18
@@ -58,13 +59,10 @@ def write(out: Path, comparison: Comparison, cases: Cases, about: Mapping[str, A
         "differences": _plain(comparison.differences),
         "sketches": _plain(comparison.sketches),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
-        (out / "table.md").write_text(table(comparison, len(cases), about), encoding="utf8")
-        contact_sheet(comparison, cases).save(out / "contact-sheet.png")
-    except OSError as error:
-        raise CannotWrite(f"The evaluation cannot be written to {out}: {error}.") from error
+    with results_folder.writing(out):
+        (out / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
+        (out / TABLE).write_text(table(comparison, len(cases), about), encoding="utf8")
+        contact_sheet(comparison, cases).save(out / SHEET)
 
 
 def table(comparison: Comparison, scenes: int, about: Mapping[str, Any]) -> str:
@@ -88,7 +86,9 @@ def table(comparison: Comparison, scenes: int, about: Mapping[str, Any]) -> str:
     ]
     first = comparison.rows[0].name
     if comparison.differences:
-        told = [column for column in shown if column[0] not in (names.FID_WINDOW, names.KID_CROP)]
+        told = [
+            column for column in shown if any(column[0] in found for found in comparison.differences.values())
+        ]
         lines += [
             "",
             f"{first} less the others, over the same scenes; an interval without 0 tells the two apart:",

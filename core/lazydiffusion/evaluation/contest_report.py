@@ -8,24 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lazydiffusion.errors import CannotWrite
+from lazydiffusion.evaluation import results_folder
 from lazydiffusion.evaluation.contest import Contest, Entry, Judged
 from lazydiffusion.evaluation.contest_sheets import case_sheet, overall_sheets
 from lazydiffusion.evaluation.verdict import table, verdict
 from lazydiffusion.image_output import check_writable, write_canvas
 
+RESULTS, TABLE = "results.json", "table.md"
 SHEETS = "sheets"
 """Folder of the sheets of single cases."""
 
 
 def prepare(out: Path, names: list[str]) -> None:
     """Make the folder, and see that the report of these cases can be written there. Raises CannotWrite."""
-    try:
-        (out / SHEETS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(
-            f"The folder {out} cannot be made: {error.strerror}. Choose another --out."
-        ) from error
+    results_folder.check(out, (RESULTS, TABLE))
+    results_folder.check(out / SHEETS)
+    (out / SHEETS).mkdir(parents=True, exist_ok=True)
     for path in (out / "sheet.png", *[_sheet_path(out, name) for name in names]):
         check_writable(path)
 
@@ -55,13 +53,11 @@ def write(
         ],
         "models": [_entry(contest, entry) for entry in contest.entries],
     }
-    try:
-        (out / "results.json").write_text(
+    with results_folder.writing(out):
+        (out / RESULTS).write_text(
             json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf8"
         )
-        (out / "table.md").write_text(text, encoding="utf8")
-    except OSError as error:
-        raise CannotWrite(f"The comparison cannot be written to {out}: {error}.") from error
+        (out / TABLE).write_text(text, encoding="utf8")
     for number, given in enumerate(contest.given):
         write_canvas(_sheet_path(out, given.case.name), case_sheet(contest, number))
     for page, sheet in enumerate(overall_sheets(contest)):

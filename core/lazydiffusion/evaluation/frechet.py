@@ -34,23 +34,13 @@ def frechet_distance(
     return float((mean_first - mean_second).square().sum() + traces - 2 * trace_root)
 
 
-def kernel_distance(
-    first: Float[Tensor, "n d"], second: Float[Tensor, "m d"], *, paired: bool = False
-) -> float:
-    """The KID: unbiased squared maximum mean discrepancy of the features with the kernel (x . y / d + 1)^3.
-
-    `paired`: row i of both is the same scene, so that they are not independent, and are never compared (Gretton et
-    al. 2012, eq. 4). It can be negative. Raises BadInput as `frechet_distance`, and for pairs that are not as many.
-    """
-    _check(first, second)
-    if paired:
-        return float(off_diagonal_mean(paired_kernel(first, second), torch.ones(1, len(first))))
-    within = [off_diagonal_mean(_kernel(rows, rows), torch.ones(1, len(rows))) for rows in (first, second)]
-    return float(within[0] + within[1] - 2 * _kernel(first, second).mean())
-
-
 def paired_kernel(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Float64[Tensor, "n n"]:
-    """What each pair of scenes adds to the paired KID: the mean of this matrix off its diagonal. Raises BadInput."""
+    """What each pair of scenes adds to the paired KID, which is the mean of this matrix off its diagonal.
+
+    The KID is the unbiased squared maximum mean discrepancy of the features with the kernel (x . y / d + 1)^3. Paired:
+    row i of both is the same scene, so that they are not independent, and are never compared (Gretton et al. 2012,
+    eq. 4). It can be negative. Raises BadInput as `frechet_distance`, and for pairs that are not as many.
+    """
     _check(first, second)
     if len(first) != len(second):
         raise BadInput(f"Paired features must be as many: there are {len(first)} and {len(second)}.")

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lazydiffusion.errors import BadInput
+from lazydiffusion.evaluation import results_folder
 from lazydiffusion.evaluation.seams import LEVELS, seam
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
@@ -30,6 +31,8 @@ STEPS = (4, 8, 12, 16, 20, 32, 50)
 GUIDANCES = (1.0, 1.5, 2.0, 2.5, 3.5, 5.0)
 SHOWN = 6
 """Scenes in the pictures."""
+FILES = REPORT, STEPS_SHEET, GUIDANCE_SHEET = "report.json", "steps.png", "guidance.png"
+"""What is written."""
 
 
 def sweep(
@@ -44,17 +47,16 @@ def sweep(
     """Write OUT/report.json, steps.png and guidance.png; gives the report.
 
     `scenes`: how many, 2 or more; half of them with an object to paint, half with only background to continue. Raises
-    BadInput.
+    BadInput, and CannotWrite before the work where OUT cannot be made.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    check_scenes(scenes)
+    results_folder.check(out, FILES)
     device = pipeline.device
     config = pipeline.context_encoder.config
     bank = load_bank(shards, side=128)
     held_out = bank.subset(bank.held_out()).to(device)
     captions = encode_captions(held_out, PromptEncoder().to(device), each=1)
     generator = torch.Generator(device).manual_seed(seed)
-    if scenes < 2:
-        raise BadInput(f"A sweep takes 2 scenes or more, not {scenes}: half of them hide only background.")
     halves = []
     for share, count in ((0.0, scenes - scenes // 2), (1.0, scenes // 2)):
         maker = SceneMaker(
@@ -90,7 +92,7 @@ def sweep(
             }
         )
         pictures.append((f"{steps} steps", filled))
-    _sheet(batch, [*pictures, (f"{REFERENCE_STEPS} steps", reference)]).save(out / "steps.png")
+    steps_sheet = _sheet(batch, [*pictures, (f"{REFERENCE_STEPS} steps", reference)])
     by_guidance, pictures = [], []
     for guidance in GUIDANCES:
         filled = fill(default_steps, guidance)
@@ -102,7 +104,6 @@ def sweep(
             }
         )
         pictures.append((f"guidance {guidance:g}", filled))
-    _sheet(batch, pictures).save(out / "guidance.png")
 
     defaults = fill(default_steps, default_guidance)
     background = batch.sprites < 0
@@ -118,8 +119,17 @@ def sweep(
         "by_steps": by_steps,
         "by_guidance": by_guidance,
     }
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
+    with results_folder.writing(out):
+        steps_sheet.save(out / STEPS_SHEET)
+        _sheet(batch, pictures).save(out / GUIDANCE_SHEET)
+        (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
     return report
+
+
+def check_scenes(scenes: int) -> None:
+    """Raise BadInput for too few scenes."""
+    if scenes < 2:
+        raise BadInput(f"A sweep takes 2 scenes or more, not {scenes}: half of them hide only background.")
 
 
 def _distance(first: Tensor, second: Tensor, scenes: Scenes) -> float:

@@ -25,6 +25,13 @@ HIDDEN = 512
 EPOCHS = 30
 AMONG = 64
 """Captions among which a held-out sprite's own has to be found."""
+CLIP_FILES = {
+    "configuration": ("config.json",),
+    "tokenizer": ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model"),
+    "settings for pictures": ("preprocessor_config.json",),
+    "weights": ("model.safetensors", "model.safetensors.index.json"),
+}
+"""What a CLIP's folder must hold, and the files that it may be in."""
 TEXTS = 256
 """Captions that the text encoder sees at once."""
 
@@ -50,6 +57,12 @@ class Clip:
             raise BadModel(
                 f"There is no CLIP in {folder}: give the folder of one that transformers can load."
             )
+        for what, names in CLIP_FILES.items():
+            if not any((folder / name).is_file() for name in names):
+                raise BadModel(
+                    f"The model in {folder} cannot be used as a CLIP: it has no {what} ({', '.join(names)}). Give the "
+                    "folder of one that transformers can load."
+                )
         self.name = f"clip-{folder.name}"
         self.device = torch.device(device)
         try:
@@ -65,7 +78,7 @@ class Clip:
                 for key in ("image_mean", "image_std")
             )
         except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise BadModel(f"The model in {folder} cannot be used as a CLIP: {reason}") from error
         self.model = model.to(self.device).eval().requires_grad_(False)
 

@@ -42,13 +42,6 @@ def to_velocity(
     return (output - noisy) / (1 - sigma).clamp_min(SMALLEST_SIGMA)
 
 
-def to_sample(
-    velocity: Float[Tensor, "b n d"], noisy: Float[Tensor, "b n d"], sigma: Float[Tensor, "b 1 1"]
-) -> Float[Tensor, "b n d"]:
-    """The clean tokens that a velocity points to."""
-    return noisy - sigma * velocity
-
-
 def random_sigmas(
     count: int, mean: float, deviation: float, device: torch.device, generator: torch.Generator | None = None
 ) -> Float[Tensor, "count 1 1"]:

@@ -225,8 +225,10 @@ class LatentCodec(ModelMixin, ConfigMixin):
         if surroundings.statistics is None:
             features = lazy_vae.decode_middle(self.vae, self._unscaled(surroundings.sample))
             height, width = (side * self.latent_px for side in surroundings.sample.shape[-2:])
-            with lazy_vae.recorded_norms() as surroundings.statistics:
+            with lazy_vae.recorded_norms() as statistics:
                 lazy_vae.run_layers(lazy_vae.decoder_layers(self.vae), features, Box(0, 0, width, height))
+            # Only now, when it is whole: a list that memory ended in would fail every later edit of the canvas.
+            surroundings.statistics = statistics
         return lazy_vae.given_norms(surroundings.statistics)
 
     def _encoded(self, picture: Float[Tensor, "1 3 h w"], region: Box) -> Float[Tensor, "1 c lh lw"]:

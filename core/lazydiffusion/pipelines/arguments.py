@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -53,10 +55,21 @@ def check_output_type(output_type: str) -> None:
         raise BadInput(f'The output type is "{output_type}"; it must be "pil" or "np".')
 
 
+def check_count(fills: int) -> None:
+    """Raises BadInput for a number of fills that is none."""
+    if not (isinstance(fills, Integral) and fills >= 1):
+        raise BadInput(f"The number of images per prompt is {fills}; it must be a whole number, 1 or more.")
+
+
 def check_edit(
-    canvas: Canvas, mask: npt.NDArray[Any], sketch: npt.NDArray[Any] | None, strength: float
+    canvas: Canvas,
+    mask: npt.NDArray[Any],
+    sketch: npt.NDArray[Any] | None,
+    strength: float,
+    steps: int,
+    guidance: float,
 ) -> None:
-    """Raises BadInput for a mask or sketch of another size than the canvas's region, and a strength out of range."""
+    """Raises BadInput for a mask or sketch of another size than the canvas's region, and for numbers out of range."""
     for name, picture in (("mask", mask), ("sketch", sketch)):
         if picture is not None and picture.shape[:2] != canvas.pixels.shape[:2]:
             raise BadInput(
@@ -65,3 +78,7 @@ def check_edit(
             )
     if not 0 < strength <= 1:
         raise BadInput(f"The strength is {strength:g}; it must be above 0 and at most 1.")
+    if not (isinstance(steps, Integral) and steps >= 1):
+        raise BadInput(f"The number of steps is {steps}; it must be a whole number, 1 or more.")
+    if not (isinstance(guidance, Real) and 0 <= guidance < math.inf):
+        raise BadInput(f"The guidance is {guidance}; it must be a number, 0 or more. 1 is off.")

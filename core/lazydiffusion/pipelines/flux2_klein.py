@@ -24,6 +24,7 @@ from lazydiffusion.models.patches import gather, scatter
 from lazydiffusion.pipelines import flux2_latents, flux2_text, window_pixels
 from lazydiffusion.pipelines.arguments import (
     canvas_array,
+    check_count,
     check_edit,
     check_output_type,
     mask_array,
@@ -142,6 +143,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         `laziness`: how much of the window takes part in a step. Raises BadInput.
         """
         check_output_type(output_type)
+        check_count(num_images_per_prompt)
         canvas, mask = Canvas.of(canvas_array(image)), mask_array(mask_image)
         edit = self.prepare(
             canvas, mask, prompt, negative_prompt=negative_prompt, strength=strength, steps=num_inference_steps,
@@ -200,14 +202,15 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         that a distilled model cannot use.
         """
         laziness, plan = laziness or Laziness(), plan or self.plan(canvas, mask)
-        check_edit(canvas, mask, sketch, strength)
         distilled = bool(self.config.is_distilled)
-        if distilled and (negative_prompt or (guidance or 1) > 1):
+        asked = (DISTILLED_STEPS if distilled else BASE_STEPS) if steps is None else steps
+        if guidance is None:
+            guidance = 1.0 if distilled else BASE_GUIDANCE
+        check_edit(canvas, mask, sketch, strength, asked, guidance)
+        if distilled and (negative_prompt or guidance > 1):
             raise BadInput(
                 "This model is distilled: it has no guidance and takes no negative prompt. Leave both empty."
             )
-        guidance = guidance if guidance is not None else 1.0 if distilled else BASE_GUIDANCE
-        asked = steps or (DISTILLED_STEPS if distilled else BASE_STEPS)
 
         # What comes from the computer's memory comes first: a copy waits for all that a GPU was given before it.
         steps = len(self._timesteps(plan, asked, strength))

@@ -27,9 +27,10 @@ from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.models.patches import gather, patchify
 from lazydiffusion.models.prompt_encoder import PromptEncoder
-from lazydiffusion.pipelines import window_pixels
+from lazydiffusion.pipelines import sketches, window_pixels
 from lazydiffusion.pipelines.arguments import (
     canvas_array,
+    check_count,
     check_edit,
     check_output_type,
     mask_array,
@@ -39,9 +40,6 @@ from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
 from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.pipelines.sampling import Callback, Guidance, Known, denoise
 from lazydiffusion.window import PATCH, Box, choose_window
-
-DRAWN_SHARE = 0.25
-"""A working px counts as drawn when at least this share of it is (thin lines survive a small scale)."""
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any]]
 """(pipeline, step, time step, {"tokens": ...}) -> values to go on with, as in diffusers."""
@@ -96,10 +94,11 @@ class PreparedEdit:
 class LazyDiffusionPipeline(DiffusionPipeline):
     """Generative fill: the context encoder reads the canvas once, the decoder makes the masked tokens only.
 
-    `default_steps`, `default_guidance` and the guidance interval travel with the checkpoint.
+    `default_steps`, `default_guidance` and the guidance interval travel with the checkpoint. The models are called by
+    other names than `forward`, where diffusers' offloading would move them, so it is not offered: move all of them
+    with `to`; where memory is short, load them as bfloat16 or `fill` frugally.
     """
 
-    model_cpu_offload_seq = "prompt_encoder->context_encoder->decoder->codec"
     _callback_tensor_inputs: ClassVar[list[str]] = ["tokens"]
     framing: Framing = staticmethod(choose_window)
     """How the window is chosen."""
@@ -144,6 +143,10 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         moved: Self = super().to(*args, **kwargs)
         return moved
 
+    def drop_graphs(self) -> None:
+        """Let go of captured CUDA graphs, and of their memory, which nothing else can use; they are captured anew."""
+        self._graphed = None
+
     def compile_blocks(self) -> None:
         """Compile every transformer block (not the whole graph): seconds once per bucket, then faster steps."""
         self._graphed = None
@@ -172,12 +175,15 @@ class LazyDiffusionPipeline(DiffusionPipeline):
 
         `image`: the canvas, RGB or (H, W, 3) uint8. `mask_image`: greyscale of the same size, 0 = keep (bit-exact),
         anything above 0 is generated and pasted with that opacity. `sketch_image`: RGBA of the same size, drawn where
-        alpha > 0. `strength`: below 1, start from the sketch, or else from what the canvas shows under the mask. With
-        several prompts or `num_images_per_prompt`, fills are made one after the other: none depends on the others.
-        `generator`: one for all fills in turn, or one each. `output_type`: "pil" or "np" ((N, H, W, 3) uint8).
+        alpha is above 16 of 255. `strength`: below 1, start from the sketch, or else from what the canvas shows under
+        the mask. With several prompts or `num_images_per_prompt`, fills are made one after the other: none depends on
+        the others. `generator`: one for all fills in turn, or one each. `output_type`: "pil" or "np" ((N, H, W, 3)
+        uint8).
+        Steps and guidance that are None are the model's own. Raises BadInput.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         canvas, mask = Canvas.of(canvas_array(image)), mask_array(mask_image)
+        check_count(num_images_per_prompt)
         count = len(prompts) * num_images_per_prompt
         if isinstance(generator, list) and len(generator) != count:
             raise BadInput(
@@ -210,7 +216,6 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         images = (
             [Image.fromarray(picture) for picture in images] if output_type == "pil" else np.stack(images)
         )
-        self.maybe_free_model_hooks()
         box = plan_.fill_box
         output = LazyDiffusionOutput(images=images, fills=fills, box=(box.x, box.y, box.w, box.h))
         return output if return_dict else output.to_tuple()
@@ -247,9 +252,9 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         `kept`: what the last edit read; the encoders only run where this one would read something else.
         """
         plan = plan or self.plan(canvas, mask)
-        check_edit(canvas, mask, sketch, strength)
-        steps = steps or self.config.default_steps
+        steps = self.config.default_steps if steps is None else steps
         scale = self.config.default_guidance if guidance is None else guidance
+        check_edit(canvas, mask, sketch, strength, steps, scale)
         indices = torch.from_numpy(plan.indices)[None].to(self.device)
         reading = self._read_canvas(canvas, mask, plan, indices, kept or Kept())
         encoded, context = reading.encoded, reading.context
@@ -293,14 +298,16 @@ class LazyDiffusionPipeline(DiffusionPipeline):
     ) -> npt.NDArray[np.uint8]:
         """One variation: the colours (h, w, 3) of the plan's fill box, at canvas resolution.
 
+        `callback`: called once a step, also where the scheduler asks the decoder twice for one, as Heun's does.
         `frugal`: with less memory and more time (guidance in two passes, no CUDA graphs), for when memory is short.
         """
         encoded, plan = edit.reading.encoded, edit.plan
         noise = self._noise(plan, encoded.indices, generator)
         self.scheduler.set_timesteps(edit.steps, device=self.device)
-        tokens = noise
+        tokens, order = noise, self.scheduler.order
+        first = edit.first_step * order  # of the scheduler's time steps, of which a step takes so many
         if edit.start is not None:
-            level = float(self.scheduler.timesteps[edit.first_step]) / flow.STEPS_PER_SIGMA
+            level = float(self.scheduler.timesteps[first]) / flow.STEPS_PER_SIGMA
             sigma = torch.full((1, 1, 1), level, device=self.device)
             tokens = flow.add_noise(edit.start, noise, sigma)
         clean = torch.where(encoded.keep, encoded.tokens, torch.zeros_like(encoded.tokens)).float()
@@ -313,9 +320,9 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             edit.unconditional,
             edit.guidance,
             known=known,
-            first_step=edit.first_step,
+            first_step=first,
             step=self.decoder.step if frugal else self._step(),
-            callback=callback,
+            callback=callback and _once_a_step(callback, order, len(self.scheduler.timesteps) - first),
             frugal=frugal,
         )
         tokens = known.impose(tokens, 0.0)
@@ -378,16 +385,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         """The sketch's patches at the decoder's tokens: colours (0 where nothing is drawn), and what is drawn."""
         if sketch is None:
             return None
-        shown = plan.window.clip(plan.canvas_size)
-        known = canvas.region.overlap(shown)  # outside the region nothing is drawn
-        drawn = np.zeros((shown.h, shown.w, 4), np.uint8)
-        here = known.moved(-canvas.region.x, -canvas.region.y)
-        drawn[known.moved(-shown.x, -shown.y).slices()] = sketch[here.slices()]
-        blank = (drawn[..., 3] < 128).astype(np.float32)
-        window = plan.window.moved(-shown.x, -shown.y)
-        view = compose.view(Canvas.of(drawn[..., :3]), blank, window, plan.working_size)
-        inside = view.visible[..., None] > DRAWN_SHARE
-        values = np.concatenate([np.where(inside, view.colour, 0), inside], axis=-1, dtype=np.float32)
+        values = sketches.in_window(sketch, canvas, plan)
         image = torch.from_numpy(values).permute(2, 0, 1)[None].to(self.device, self.decoder.dtype)
         return gather(patchify(image, PATCH), indices)
 
@@ -434,3 +432,14 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         if self._graphed is None or self._graphed.decoder is not self.decoder:
             self._graphed = GraphedDecoder(self.decoder)
         return self._graphed
+
+
+def _once_a_step(callback: Callback, order: int, evaluations: int) -> Callback:
+    """A callback for `denoise` that calls another one when a step of `order` evaluations, or the last one, is done."""
+
+    def follow(number: int, timestep: Tensor, tokens: Tensor, clean: Tensor) -> Tensor | None:
+        if (number + 1) % order and number + 1 < evaluations:
+            return None
+        return callback(number // order, timestep, tokens, clean)
+
+    return follow

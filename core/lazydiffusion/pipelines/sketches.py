@@ -1,0 +1,33 @@
+"""What of a sketch the lazy decoder is told: colours at working size, and where anything is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lazydiffusion import compose
+from lazydiffusion.canvas import Canvas
+from lazydiffusion.geometry import EditPlan
+
+DRAWN_ALPHA = 16
+"""A sketch's px is drawn where its alpha, of 255, is above this: a translucent stroke is, a trace that nobody sees is
+not."""
+DRAWN_SHARE = 0.25
+"""A working px counts as drawn when at least this share of it is (thin lines survive a small scale)."""
+
+
+def in_window(sketch: npt.NDArray[np.uint8], canvas: Canvas, plan: EditPlan) -> npt.NDArray[np.float32]:
+    """A sketch (h, w, 4) of the canvas's region as the window has it: (h, w, 4) at working size.
+
+    Colours, -1..1, of what is drawn, whatever its alpha, 0 where nothing is; and 1 where something is drawn, else 0.
+    """
+    shown = plan.window.clip(plan.canvas_size)
+    known = canvas.region.overlap(shown)  # outside the region nothing is drawn
+    drawn = np.zeros((shown.h, shown.w, 4), np.uint8)
+    here = known.moved(-canvas.region.x, -canvas.region.y)
+    drawn[known.moved(-shown.x, -shown.y).slices()] = sketch[here.slices()]
+    blank = (drawn[..., 3] <= DRAWN_ALPHA).astype(np.float32)
+    window = plan.window.moved(-shown.x, -shown.y)
+    view = compose.view(Canvas.of(drawn[..., :3]), blank, window, plan.working_size)
+    inside = view.visible[..., None] > DRAWN_SHARE
+    return np.concatenate([np.where(inside, view.colour, 0), inside], axis=-1, dtype=np.float32)
