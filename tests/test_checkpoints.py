@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tests.service.powerless import POWERLESS
 
 from lazydiffusion import checkpoints
 from lazydiffusion.errors import BadModel
+from lazydiffusion.window import WINDOW_TOKENS
 
 
 @pytest.fixture
@@ -60,7 +65,7 @@ def test_without_hashes_a_folder_is_the_users_own_affair_but_not_the_embedded_on
         checkpoints.verify(folder, required=True)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "not json"])
+@pytest.mark.parametrize("text", ["[1, 2]", "not json", "[" * 100_000])
 def test_a_broken_list_of_hashes_is_refused(folder: Path, text: str) -> None:
     (folder / checkpoints.HASHES).write_text(text)
     with pytest.raises(BadModel, match="cannot be read as a list"):
@@ -98,3 +103,46 @@ def test_a_known_model_that_is_not_here_says_how_to_have_it(
         BadModel, match=r"flux2-klein is not downloaded. Get it .* `lazydiffusion models pull"
     ):
         checkpoints.locate("flux2-klein")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "not json", "[" * 100_000])
+def test_a_damaged_index_is_refused(folder: Path, text: str) -> None:
+    (folder / checkpoints.INDEX).write_text(text)
+    with pytest.raises(BadModel, match=r"model_index.json cannot be read: it is damaged"):
+        checkpoints.locate(str(folder))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+def test_what_may_not_be_read_is_listed_and_refused_with_what_to_do(folder: Path) -> None:
+    models = folder.parent / "data" / "lazydiffusion" / "models"
+    for name in ("hers", "lost+found"):
+        (models / name).mkdir(parents=True)
+        (models / name).chmod(0)
+    command = [sys.executable, "-c", POWERLESS, "-m", "lazydiffusion", "models", "--json"]
+    environment = {**os.environ, "XDG_DATA_HOME": str(folder.parent / "data")}
+    listed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    for name in ("hers", "lost+found"):
+        (models / name).chmod(0o700)
+    assert listed.returncode == 0, listed.stderr
+    states = {row["name"]: row["state"] for row in json.loads(listed.stdout)}
+    assert set(states) == {"clipart", "hers", "flux2-klein"}
+    assert states["clipart"] == "ready"
+    assert states["hers"] == (
+        f"{models / 'hers' / checkpoints.INDEX} cannot be read (Permission denied). Check its disk and its "
+        "permissions."
+    )
+
+
+def test_a_folder_of_models_that_is_none_hides_no_installed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").write_text("")
+    monkeypatch.setattr(checkpoints, "user_folder", lambda: tmp_path / "models")
+    assert [checkpoint.name for checkpoint in checkpoints.available()] == ["clipart"]
+
+
+def test_a_network_without_channels_has_the_usual_window(tmp_path: Path) -> None:
+    for part, text in (("vae", '{"block_out_channels": []}'), ("unet", '{"sample_size": 65}')):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(text)
+    assert checkpoints.window_tokens(tmp_path) == WINDOW_TOKENS

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +32,8 @@ REPLACED = "replaced"
 """In there: the model that a new one takes the place of, until that is done."""
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+LOST_AND_FOUND = "lost+found"
+"""A folder of the system's own at the root of a disk."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,11 @@ def window_tokens(where: Path | str) -> int:
         return WINDOW_TOKENS
     if own := _whole_numbers(where / "context_encoder" / "config.json").get("window_tokens"):
         return own
-    try:
-        vae = json.loads((where / "vae" / "config.json").read_text(encoding="utf8"))
-        scale = 2 ** (len(vae["block_out_channels"]) - 1)
-    except (OSError, ValueError, KeyError, TypeError):
+    vae = _json(where / "vae" / "config.json")
+    blocks = vae.get("block_out_channels") if isinstance(vae, dict) else None
+    if not isinstance(blocks, list) or not blocks:
         return WINDOW_TOKENS
+    scale = 2 ** (len(blocks) - 1)
     sizes = [
         _whole_numbers(where / part / "config.json").get("sample_size") for part in ("unet", "transformer")
     ]
@@ -91,14 +95,17 @@ def user_folder() -> Path:
 
 
 def available() -> list[Checkpoint]:
-    """The embedded checkpoint and those in the user's folder."""
+    """The embedded checkpoint and those in the user's folder; what cannot be looked into counts as one.
+
+    A name that is no valid UTF-8 could not be sent to anybody, so what is called so is left out.
+    """
     folders = [embedded_folder()]
-    if user_folder().is_dir():
-        folders += sorted(folder for folder in user_folder().iterdir())
+    with contextlib.suppress(OSError):  # it is not there yet, or is not this user's
+        folders += sorted(folder for folder in user_folder().iterdir() if _has_plain_name(folder))
     return [
         Checkpoint(folder.name, folder, _size(folder), folder == embedded_folder())
         for folder in folders
-        if (folder / INDEX).is_file()
+        if _may_be_a_model(folder)
     ]
 
 
@@ -123,7 +130,9 @@ def files_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
         for path in (Path(parent, name) for name in names):
             with contextlib.suppress(OSError):  # a link to nowhere, or it goes at this moment
                 state = path.stat()
-                found.append((path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns))
+                # The second one tells of permissions that were changed.
+                changed = max(state.st_mtime_ns, state.st_ctime_ns)
+                found.append((path.relative_to(folder).as_posix(), state.st_size, changed))
     return tuple(sorted(found))
 
 
@@ -133,7 +142,7 @@ def locate(name: str) -> Path | str:
     Raises BadModel when there is no such checkpoint, or when `verify` refuses it.
     """
     for folder in (embedded_folder() if name == EMBEDDED else None, Path(name), user_folder() / name):
-        if folder is not None and folder.is_dir():
+        if folder is not None and _is_folder(folder):
             verify(folder, required=folder == embedded_folder())
             return folder
     if HUB_ID.fullmatch(name) and not Path(name).exists():
@@ -152,8 +161,15 @@ def verify(folder: Path, *, required: bool = False) -> None:
 
     Hashes are checked where the folder lists them; with `required` it must, and for every weight. Raises BadModel.
     """
-    if not (folder / INDEX).is_file():
+    with _told_if_unreadable(folder):
+        _verify(folder, required)
+
+
+def _verify(folder: Path, required: bool) -> None:
+    if not _has_index(folder):
         raise BadModel(f"{folder} is no checkpoint: it has no {INDEX}.")
+    if not isinstance(_json(folder / INDEX), dict):
+        raise BadModel(f"{folder / INDEX} cannot be read: it is damaged. Reinstall the model.")
     _refuse_pickles(folder)
     listed = _listed_hashes(folder, required)
     for name, expected in listed.items():
@@ -174,6 +190,13 @@ def look_over(folder: Path) -> None:
     Names, sizes, indices and the headers of safetensors tell this much; `verify` alone tells altered bytes. Raises
     BadModel.
     """
+    with _told_if_unreadable(folder):
+        _look_over(folder)
+
+
+def _look_over(folder: Path) -> None:
+    if not _has_index(folder):
+        raise BadModel(f"{folder} is no checkpoint: it has no {INDEX}.")
     index = _json(folder / INDEX)
     if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         raise BadModel(f"{folder / INDEX} does not say what pipeline this is. Reinstall the model.")
@@ -184,7 +207,7 @@ def look_over(folder: Path) -> None:
     for part, kind in index.items():
         if part.startswith("_") or not isinstance(kind, list) or not any(kind):
             continue  # a setting, or a part that the pipeline does without
-        if not any(path.is_file() for path in (folder / part).glob("*")):
+        if not _has_files(folder / part):
             raise BadModel(f"The model is not whole: {folder} has no {part}. Reinstall the model.")
         has_network = kind[0] in ("diffusers", "transformers") and (folder / part / "config.json").is_file()
         if has_network and not _has_weights(folder / part):
@@ -224,6 +247,14 @@ def _refuse_pickles(folder: Path) -> None:
             )
 
 
+def _has_files(part: Path) -> bool:
+    """Raises OSError where that cannot be seen."""
+    try:
+        return any(path.is_file() for path in part.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _has_weights(part: Path) -> bool:
     """Whether there is a file with all weights, or all those files that an index lists."""
     there = {path.name for path in part.glob("*.safetensors")}
@@ -232,13 +263,15 @@ def _has_weights(part: Path) -> bool:
     for path in part.glob("*.safetensors.index*.json"):
         index = _json(path)
         listed = index.get("weight_map") if isinstance(index, dict) else None
-        if isinstance(listed, dict) and listed and set(listed.values()) <= there:
+        if isinstance(listed, dict) and listed and {str(name) for name in listed.values()} <= there:
             return True
     return False
 
 
 def _has_its_length(path: Path) -> bool:
     """Whether a file of safetensors is as long as its header says; nothing but the header is read."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with safe_open(path, framework="np"):
             return True
@@ -250,7 +283,7 @@ def _json(path: Path) -> object:
     """What a file of JSON holds; None for one that cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -263,7 +296,7 @@ def _listed_hashes(folder: Path, required: bool) -> dict[str, str]:
     try:
         values = json.loads(file.read_text(encoding="utf8"))
         return {str(name): str(value) for name, value in values.items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BadModel(f"{file} cannot be read as a list of hashes. Reinstall the model.") from error
 
 
@@ -275,3 +308,52 @@ def _whole_numbers(path: Path) -> dict[str, int]:
 
 def _size(folder: Path) -> int:
     return sum(size for _, size, _ in files_of(folder))
+
+
+@contextlib.contextmanager
+def _told_if_unreadable(folder: Path) -> Iterator[None]:
+    """Say so as a sentence, as of everything else that is wrong with a model."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadModel(
+            f"The model in {folder} names a file that there cannot be ({error}). Reinstall the model."
+        ) from error
+    except OSError as error:
+        where = error.filename or folder
+        raise BadModel(
+            f"{where} cannot be read ({error.strerror}). Check its disk and its permissions."
+        ) from error
+
+
+def _has_index(folder: Path) -> bool:
+    """Raises OSError where that cannot be seen."""
+    try:
+        return stat.S_ISREG((folder / INDEX).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _may_be_a_model(folder: Path) -> bool:
+    """Whether it has an index, or may have one that cannot be seen."""
+    try:
+        return _has_index(folder)
+    except OSError:
+        # Others than these were made by somebody who will look for them: told of, rather than not there.
+        return folder.name != LOST_AND_FOUND and not folder.name.startswith(".")
+
+
+def _has_plain_name(path: Path) -> bool:
+    try:
+        path.name.encode("utf8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder, as far as this user is allowed to know."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

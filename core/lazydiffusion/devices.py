@@ -45,9 +45,14 @@ def check_weights(weights: str) -> None:
         )
 
 
-def _choose(name: str) -> Choice:
+def check_device(name: str) -> None:
+    """Raise BadInput for what is no device's name; whether it can be had is another question."""
     if name not in ("auto", "cuda", "cpu"):
         raise BadInput(f"The device is {name!r}; it must be auto, cuda or cpu.")
+
+
+def _choose(name: str) -> Choice:
+    check_device(name)
     if name == "cpu":
         return Choice(torch.device("cpu"), torch.float32, "asked for")
     if torch.cuda.is_available():

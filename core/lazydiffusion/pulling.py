@@ -171,7 +171,8 @@ def _tidy(folder: Path, target: Path, keep: Path) -> None:
     if replaced.exists() and not target.exists():
         replaced.rename(target)
     for other in folder.iterdir() if folder.is_dir() else ():
-        if other != keep:
+        # Not the files that a system leaves wherever it looks, such as .DS_Store: they are in nobody's way.
+        if other != keep and other.is_dir() and not other.is_symlink():
             shutil.rmtree(other)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -98,6 +99,39 @@ def test_a_core_that_fails_is_told_with_the_end_of_its_log(
     assert "status 1" in str(failure.value)
     assert str(failure.value).endswith("line 49")
     assert starts(installed) == 1
+
+
+def test_a_core_with_a_fault_is_told_as_such_and_no_other_is_started(
+    core: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = {"code": "internal", "message": "The core met an error that it did not expect."}
+    monkeypatch.setattr(stand_in_file.Handler, "do_GET", lambda handler: handler.say(500, error=error))
+    for start_it in (False, True):
+        with pytest.raises(EditRejected) as fault:
+            connect(start=start_it)
+        assert fault.value.code == "internal"
+        assert str(fault.value).startswith(
+            "The LazyDiffusion core is running, but has a fault: The core met an error that it did not expect. "
+            "Run `lazydiffusion stop` and try again"
+        )
+    assert not (Path(core.address.removeprefix("unix:")).parent / "starts").exists()
+
+
+def test_what_answers_there_and_is_no_core_counts_as_none(
+    core: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = {"code": "not-found", "message": "There is no such page."}
+    monkeypatch.setattr(stand_in_file.Handler, "do_GET", lambda handler: handler.say(404, error=error))
+    with pytest.raises(CoreLost, match="is not running"):
+        connect(start=False)
+
+
+def test_one_that_does_not_say_where_it_is_is_named_by_its_pid(installed: Path) -> None:
+    with (
+        FileLock(installed / places.CORE_LOCK),
+        pytest.raises(CoreFailedToStart, match=rf"One is running \(pid {os.getpid()}\), but does not say"),
+    ):
+        connect(timeout=0.5)
 
 
 def test_a_core_that_is_too_slow_is_told_and_found_later(

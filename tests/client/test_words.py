@@ -31,6 +31,7 @@ def marked() -> Iterator[None]:
         ({"state": "ready", "device": CPU}, "Ready on the CPU"),
         ({"state": "ready", "device": CARD}, "Ready on NVIDIA RTX 4070"),
         ({"state": "ready", "device": None}, "Ready on an unknown device"),
+        ({"state": "ready", "device": None, "problem": "PyTorch finds no GPU."}, "PyTorch finds no GPU."),
         ({"state": "busy", "queue": {"client": "krita-1"}}, "Busy"),
         ({"state": "busy", "queue": {"client": "gimp-7"}}, "Busy with GIMP"),
         ({"state": "busy", "queue": {"client": "krita-2"}}, "Busy with Krita"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.checkpoint_files import tiny_checkpoint
+from tests.client import stand_in as stand_in_file
 from tests.service.installed import Installed
 from typer.testing import CliRunner, Result
 
@@ -134,6 +139,61 @@ def test_status_and_stop_tell_what_is_there(installed: Installed) -> None:
     assert run("status").exit_code == 1
 
 
+HOLDER = """
+import signal, sys
+from pathlib import Path
+from lazydiffusion.client.locks import FileLock
+FileLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_core_that_does_not_say_where_it_is_is_named_and_ended(installed: Installed) -> None:
+    lock = places.make_private_folder(installed.runtime) / places.CORE_LOCK
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            told = run("status")
+            assert told.exit_code == 1
+            assert f"A core is running (pid {process.pid}), but does not say where" in told.stdout
+            ended = run("stop")
+            assert (ended.exit_code, ended.stdout) == (0, "The core has ended.\n")
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
+    assert "not running" in run("status").stdout
+
+
+@pytest.mark.parametrize("kind", ["a fault", "another version"])
+def test_what_answers_wrongly_can_be_stopped(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    places.make_private_folder(installed.runtime)
+    with stand_in_file.stand_in(f"unix:{installed.runtime / places.SOCKET}") as core:
+        stand_in_file.announce(core, installed.runtime)
+        if kind == "a fault":
+            error = {"code": "internal", "message": "The core met an error that it did not expect."}
+            monkeypatch.setattr(
+                stand_in_file.Handler, "do_GET", lambda handler: handler.say(500, error=error)
+            )
+            status = run("status")
+            assert status.exit_code == 2
+            assert "is running, but has a fault" in status.stderr
+        else:
+            core.protocol = 0
+        threading.Thread(target=lambda: (stopped(core), core.socket.close()), daemon=True).start()
+        assert run("stop").stdout == "The core has ended.\n"
+
+
+def stopped(core: stand_in_file.StandIn) -> None:
+    """Wait until it was asked to end."""
+    while ("POST", "/v1/stop") not in [seen[:2] for seen in core.seen]:
+        time.sleep(0.02)
+
+
 def test_connect_tells_editors_where_the_core_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv(start.COMMAND_VARIABLE, raising=False)
@@ -148,6 +208,8 @@ def test_connect_tells_editors_where_the_core_is(tmp_path: Path, monkeypatch: py
     ("options", "words"),
     [
         (("--weights", "int4"), "'int4'; they must be full, int8 or fp8"),
+        (("--device", "tpu"), "'tpu'; it must be auto, cuda or cpu"),
+        (("--tcp", "127.0.0.1:0", "--socket", "core.sock"), "Both --tcp and --socket are given"),
         (("--tcp", "0.0.0.0:0"), "listens on this computer only"),
         (("--tcp", "127.0.0.1"), "write HOST:PORT"),
         (("--socket", "/nowhere/at/all.sock"), "cannot be made"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,10 +102,14 @@ def test_edits_keep_their_order_when_their_fills_come_in_turns(tmp_path: Path) -
 def test_beyond_its_size_the_oldest_go(tmp_path: Path) -> None:
     add(History(tmp_path), edit(0))
     one = History(tmp_path).size
-    history = History(tmp_path, max_bytes=3 * one + one // 2)
+    history = History(tmp_path, max_bytes=3 * one + one // 4)
     for number in range(1, 6):
         add(history, edit(number))
-    assert ids(history) == ids(History(tmp_path)) == [5, 4, 3]
+    assert ids(history) == [5, 4, 3, 2, 1, 0]  # it may take twice as much while files are not compressed
+    add(history, edit(6))
+    assert ids(history) == [6, 5, 4, 3, 2, 1]
+    history.make_room()
+    assert ids(history) == ids(History(tmp_path)) == [6, 5, 4]
     assert history.size == pytest.approx(3 * one, abs=9)
 
 
@@ -115,6 +121,56 @@ def test_the_edit_that_is_made_stays_however_large_it_is(tmp_path: Path) -> None
         add(history, large, fill)
     assert ids(history) == [2]
     assert all(history.fill(large.id, fill) is not None for fill in range(3))
+    history.make_room()
+    assert ids(history) == [2]
+
+
+def test_a_large_edit_that_will_be_compressed_pushes_nothing_out(tmp_path: Path) -> None:
+    History(tmp_path).make_room()  # of nothing
+    history = History(tmp_path, max_bytes=2 * len(LARGE))
+    for number in range(3):
+        add(history, edit(number))
+    for fill in range(2):
+        add(history, edit(3) if fill == 0 else history.entries(1)[0], fill, LARGE)
+    assert history.size > history.max_bytes
+    while history.compress_one(lambda file: file[:100]):
+        assert ids(history) == [3, 2, 1, 0]
+    history.make_room()
+    assert ids(history) == ids(History(tmp_path)) == [3, 2, 1, 0]
+    assert history.size < history.max_bytes
+
+
+def test_a_busy_disk_keeps_nobody_waiting_who_only_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, kept, entry = History(tmp_path), edit(1), edit(2)
+    add(history, kept)
+    before = history.size
+    waiting, free, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(file: int) -> None:
+        waiting.set()
+        assert free.wait(20)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    writer = threading.Thread(target=add, args=(history, entry))
+    looker = ThreadPoolExecutor(1)
+    writer.start()
+    try:
+        assert waiting.wait(20)
+        for look, seen in (
+            (lambda: history.size, before),
+            (lambda: ids(history), [1]),
+            (lambda: history.get(entry.id), None),
+            (lambda: history.fill(kept.id, 0), (kept.fills[0], PNG)),
+        ):
+            assert looker.submit(look).result(timeout=10) == seen
+    finally:
+        free.set()
+        writer.join()
+        looker.shutdown()
+    assert ids(history) == [2, 1]
 
 
 def test_one_or_all_can_be_deleted(tmp_path: Path) -> None:
@@ -165,6 +221,7 @@ def test_room_is_made_when_edits_were_removed_by_hand(tmp_path: Path) -> None:
     shutil.rmtree(next(tmp_path.glob(f"*-{edit(0).id}")))
     for number in (2, 3):
         add(history, edit(number))
+    history.make_room()
     assert ids(history) == [3, 2, 1]  # the removed one made way, and no other
 
 

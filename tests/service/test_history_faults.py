@@ -53,7 +53,7 @@ while status == 9:
     os.write(1, b"%d:" % step)
     child = os.fork()
     if not child:
-        history = History(folder, max_bytes=1100)
+        history = History(folder, max_bytes=550)
         die_before(step, folder)
         add(history, 1, [0, 1])
         os._exit(0)
@@ -213,6 +213,28 @@ def test_a_full_disk_keeps_what_was_there_and_nothing_half_written(tmp_path: Pat
         found = History(disk / "history").get(entry.id)
         assert found == entry
         assert [fill.fill for fill in found.fills] == [0, 2]
+
+
+def test_a_disk_that_is_full_while_files_are_not_compressed_makes_room_for_the_newest(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 256) as disk:
+        history = History(disk / "history", max_bytes=150_000)
+        for number in range(5):
+            add(history, edit(number), 0, b"x" * 60_000)
+        assert ids(history) == ids(History(disk / "history")) == [4, 3, 2]
+
+
+def test_room_that_cannot_be_made_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "disk", 1000) as disk:
+        history = History(disk)
+        for number in range(3):
+            add(history, edit(number))
+        history.max_bytes = 1
+        make_read_only(disk)
+        history.make_room()
+        told = caplog.text.count("Could not make room")
+        history.make_room()
+    assert told == caplog.text.count("Could not make room") == 2
+    assert ids(history) == [2, 1, 0]
 
 
 def test_a_read_only_folder_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

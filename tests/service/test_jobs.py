@@ -52,6 +52,24 @@ def test_after_the_last_event_there_is_no_other_and_the_pictures_are_let_go(last
         _ = job.edit
 
 
+def test_of_previews_only_the_newest_is_kept_and_none_after_the_end() -> None:
+    job = small_job()
+    previews = [events.Previewed(0, [0, 0, 8, 8], letter) for letter in "abc"]
+    job.publish(events.Started())
+    for step, preview in enumerate(previews, start=1):
+        job.publish(events.Stepped(0, step, 4, 1.0))
+        job.publish(preview)
+    job.publish(events.Stepped(0, 4, 4, 0.0))
+    told = job.since(0)
+    assert [number for number, _ in told] == [1, 2, 4, 6, 7, 8]
+    assert [event for _, event in told if isinstance(event, events.Previewed)] == [previews[-1]]
+    assert [number for number, _ in job.since(3)] == [4, 6, 7, 8]
+    assert job.since(7) == [(8, events.Stepped(0, 4, 4, 0.0))]
+    job.publish(events.Done(1))
+    assert [number for number, _ in job.since(0)] == [1, 2, 4, 6, 8, 9]
+    assert job.since(8) == [(9, events.Done(1))]
+
+
 def test_what_the_history_will_hold_is_known_from_the_start() -> None:
     job = Job(small_edit(prompt="a hat", seed=4), "krita-1")
     assert job.entry.id == job.id
@@ -158,6 +176,16 @@ def test_old_fills_leave_memory_and_their_events_stay(monkeypatch: pytest.Monkey
     jobs.add(small_job())
     assert [list(job.fills) for job in old] == [[], [1], [0, 1]]
     assert all(job.since(0) for job in old)
+
+
+def test_an_edits_own_fills_leave_memory_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "KEEP_BYTES", 2 * FILL_BYTES)
+    jobs, job = Jobs(), small_job()
+    jobs.add(job)
+    job.fills = {number: small_fill(number) for number in range(5)}
+    job.unsaved = {0}
+    job.publish(events.Done(5))
+    assert list(job.fills) == [0, 3, 4]
 
 
 def test_fills_of_forgotten_edits_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.service.core_process import MODEL, CoreProcess, edit_request
 from tests.service.raw_http import bearer, request
 
 from lazydiffusion.client import Edit
+from lazydiffusion.service.errors import Refusal
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -105,6 +107,13 @@ def test_it_describes_what_there_is_and_asks_for_a_token(document: dict[str, Any
     assert requests == REQUESTS
     assert document["security"] == [{"token": []}]
     assert document["paths"]["/v1/health"]["get"]["security"] == []
+
+
+def test_the_documentation_tells_every_status() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf8")
+    statuses = {kind.status for kind in Refusal.__subclasses__()}
+    assert 423 in statuses
+    assert [status for status in sorted(statuses) if f" {status} " not in told.replace("\n", " ")] == []
 
 
 def test_after_all_this_the_core_still_edits(tcp_process: CoreProcess) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -43,6 +44,21 @@ def test_a_damaged_file_is_refused() -> None:
     for damaged in (b"", b"no picture", png[:500]):
         with pytest.raises((OSError, SyntaxError)):
             pictures.pixels(damaged)
+
+
+@pytest.mark.parametrize("make", [pictures.png, pictures.stored_png])
+def test_only_a_whole_file_of_the_right_size_is_given_out(make: Callable[[np.ndarray], bytes]) -> None:
+    shown = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    file = make(shown)
+    assert pictures.whole(file, [30, 20]) == file
+    assert pictures.raw(file, [30, 20]) == shown.tobytes()
+    assert pictures.whole(file, [20, 30]) is pictures.raw(file, [20, 30]) is None
+    for length in range(len(file)):
+        assert pictures.whole(file[:length], [30, 20]) is None
+        assert pictures.raw(file[:length], [30, 20]) in (None, shown.tobytes())
+    for at in range(len(file)):
+        assert pictures.whole(file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :], [30, 20]) is None
+    assert pictures.raw(file[: len(file) // 2], [30, 20]) is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -14,7 +15,7 @@ import pytest
 from lazydiffusion import __version__
 from lazydiffusion.client import places
 from lazydiffusion.client.errors import CoreError
-from lazydiffusion.client.locks import FileLock
+from lazydiffusion.client.locks import FileLock, holder
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import PROTOCOL
 from lazydiffusion.service import runtime as runtime_module
@@ -86,7 +87,9 @@ def test_its_log_is_named_where_there_is_one(folder: Path) -> None:
 
 def test_there_is_one_core_at_a_time(folder: Path) -> None:
     with Runtime() as runtime:
-        with pytest.raises(AlreadyRunning, match="A core is running already: `lazydiffusion stop` ends it"):
+        with pytest.raises(
+            AlreadyRunning, match=rf"already \(pid {os.getpid()}\): `lazydiffusion stop` ends it"
+        ):
             Runtime()
         runtime.announce("tcp:127.0.0.1:4711", "secret")
         with pytest.raises(AlreadyRunning, match=rf"\(pid {os.getpid()}, tcp:127.0.0.1:4711\)"):
@@ -154,6 +157,16 @@ def test_a_socket_may_be_somewhere_else(folder: Path, tmp_path: Path) -> None:
 
 
 @posix
+def test_a_relative_path_is_told_so_that_it_is_found_from_everywhere(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Runtime() as runtime:
+        listening, address = runtime.listen_unix(Path("core.sock"))
+        with listening:
+            assert address == f"unix:{tmp_path / 'core.sock'}"
+
+
 def test_a_socket_is_not_taken_from_another_program(folder: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.sock"
     with Runtime() as runtime, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
@@ -236,3 +249,89 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def test_the_lock_tells_who_holds_it(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "core.lock")
+    assert holder(lock.path) is None
+    assert not lock.path.exists()
+    with lock:
+        assert holder(lock.path) == os.getpid()
+        os.truncate(lock.path, 0)  # as by a program that does not tell
+        assert holder(lock.path) == 0
+    assert holder(lock.path) is None
+    assert lock.path.read_bytes() == b""
+
+
+def test_a_runtime_file_that_goes_is_written_again(folder: Path) -> None:
+    with Runtime() as runtime:
+        assert runtime.announce_anew()
+        assert places.RuntimeFile.read() is None  # nothing was announced yet
+        runtime.announce("tcp:127.0.0.1:4711", "secret")
+        told = places.RuntimeFile.read()
+        file = folder / places.RUNTIME_FILE
+        for lose in (file.unlink, lambda: file.write_text("{"), lambda: file.chmod(0o644)):
+            lose()
+            assert places.RuntimeFile.read() is None
+            assert runtime.announce_anew()
+            assert places.RuntimeFile.read() == told
+        written = file.stat().st_mtime_ns
+        assert runtime.announce_anew()
+        assert file.stat().st_mtime_ns == written  # not without need
+    assert not file.exists()
+
+
+def test_what_could_not_be_announced_is_announced_later(folder: Path) -> None:
+    with Runtime() as runtime:
+        (folder / places.RUNTIME_FILE).mkdir()
+        for announce in (lambda: runtime.announce("tcp:127.0.0.1:4711", "secret"), runtime.announce_anew):
+            with pytest.raises(OSError, match="directory"):
+                announce()
+        (folder / places.RUNTIME_FILE).rmdir()
+        assert runtime.announce_anew()
+        assert places.RuntimeFile.read() is not None
+
+
+def test_in_a_folder_that_was_emptied_a_core_at_a_port_is_the_only_one_again(folder: Path) -> None:
+    with Runtime() as runtime:
+        runtime.announce("tcp:127.0.0.1:4711", "secret")
+        shutil.rmtree(folder)
+        assert runtime.announce_anew()
+        assert mode(folder) == 0o700
+        with pytest.raises(AlreadyRunning, match=rf"\(pid {os.getpid()}, tcp:127.0.0.1:4711\)"):
+            Runtime()
+    assert [path.name for path in folder.iterdir()] == [places.CORE_LOCK]
+
+
+@posix
+def test_a_core_whose_place_another_has_taken_leaves_it_alone(folder: Path) -> None:
+    with Runtime() as old:
+        listening, address = old.listen_unix()
+        with listening:
+            old.announce(address, "old")
+            shutil.rmtree(folder)
+            with Runtime() as new:
+                assert not old.announce_anew()  # though nothing is announced at this moment
+                assert places.RuntimeFile.read() is None
+                replacement, address = new.listen_unix()
+                with replacement, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                    new.announce(address, "new")
+                    assert not old.announce_anew()
+                    old.__exit__()
+                    found = places.RuntimeFile.read()
+                    assert found is not None
+                    assert found.token == "new"
+                    client.connect(str(folder / places.SOCKET))
+                    with pytest.raises(AlreadyRunning):
+                        Runtime()
+    assert [path.name for path in folder.iterdir()] == [places.CORE_LOCK]
+
+
+@posix
+def test_a_core_without_its_socket_cannot_be_found(folder: Path) -> None:
+    with Runtime() as runtime:
+        listening, address = runtime.listen_unix()
+        with listening:
+            runtime.announce(address, "secret")
+            (folder / places.SOCKET).unlink()
+            assert not runtime.announce_anew()

@@ -148,8 +148,12 @@ def test_the_time_left_is_estimated_from_the_steps_taken(bench: Callable[..., Be
 
 def test_previews_come_now_and_then(bench: Callable[..., Bench]) -> None:
     engine = Painter(lambda fill, step, frugal: time.sleep(0.02), steps=40)
-    _, heard = bench(engine).do()
-    previews = [event for event in heard if isinstance(event, Previewed)]
+    job = bench(engine).put()
+    heard: dict[int, Previewed] = {}
+    while not job.ended:  # of an edit that has ended no preview is kept
+        heard |= {number: event for number, event in job.since(0) if isinstance(event, Previewed)}
+        time.sleep(0.002)
+    previews = list(heard.values())
     assert len(previews) == len(engine.previews) >= 2
     assert all(gap >= PREVIEW_EVERY for gap in np.diff(engine.previews))
     assert {(event.fill, tuple(event.box)) for event in previews} == {(0, tuple(BOX.as_list()))}
@@ -185,3 +189,28 @@ def test_a_model_that_is_idle_is_let_go_and_loaded_when_needed(
     until(lambda: here.shelf.state(MODEL) == "absent")
     assert kinds(here.do()[1]) == [Started, Loading, Filled, Done]
     until(lambda: here.shelf.state(MODEL) == "absent")
+
+
+def test_a_model_counts_as_used_until_the_edits_end(bench: Callable[..., Bench]) -> None:
+    """Else it would be let go at once after an edit that takes longer than a model may be idle."""
+    gate = Gate(0, 3)
+    here = bench(Painter(gate))
+    job = here.put()
+    assert gate.reached.wait(20)
+    late = time.monotonic()
+    gate.open.set()
+    assert kinds(told(job))[-1] is Done
+    assert here.shelf._loaded[MODEL].used >= late
+
+
+def test_when_nobody_waits_room_is_made_in_the_history(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "TICK", 0.01)
+    here = bench()
+    here.do()
+    one = here.history.size
+    here.history.max_bytes = one + one // 2
+    job, _ = here.do()
+    until(lambda: len(here.history.entries(10)) == 1)
+    assert here.history.entries(10)[0].id == job.id

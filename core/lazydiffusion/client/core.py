@@ -20,7 +20,7 @@ from lazydiffusion.client.errors import (
     GaveUp,
 )
 from lazydiffusion.client.history import HistoryEntry, entries_of
-from lazydiffusion.client.locks import FileLock
+from lazydiffusion.client.locks import FileLock, holder
 from lazydiffusion.client.multipart import MultipartBody, Piece
 from lazydiffusion.client.start import find_command, log_tail, reap, start_core
 from lazydiffusion.client.transport import Transport
@@ -32,6 +32,8 @@ HANDSHAKE_TIMEOUT = 3.0
 """Seconds in which a core that is running must say what it is."""
 PAUSE = 0.05
 """Seconds between two looks at a core that is starting."""
+FAULT = "internal"
+"""The code of what the core itself did not expect."""
 FIRST_RESTART = 0.5
 """Seconds after which, a core having found another one that does not answer, it is started again; then twice them."""
 
@@ -138,7 +140,8 @@ def connect(
     `timeout`: seconds that it may take to start. `client`: who asks, for instance "krita-4711". `given_up` is asked
     many times a second while the core starts; the core then goes on to start by itself. `command`: what starts it,
     without `serve`; where it is left out, it is looked for (start.find_command).
-    Raises CoreNotInstalled, CoreFailedToStart, CoreTooOld, GaveUp; CoreLost where none is running and none is wanted.
+    Raises CoreNotInstalled, CoreFailedToStart, CoreTooOld, GaveUp; CoreLost where none is running and none is wanted;
+    EditRejected, with the code "internal", where the one that runs has a fault.
     """
     core = _running(client)
     if core is not None:
@@ -180,16 +183,31 @@ def look() -> Optional[dict[str, Any]]:
         return None
 
 
-def _running(client: str) -> Optional[Core]:
-    """The core that answers at the place that the runtime file names. Raises CoreTooOld."""
+def announced(client: str = "") -> Optional[Core]:
+    """The core that the runtime file names, whether it answers or not."""
     found = places.RuntimeFile.read()
-    if found is None:
+    with contextlib.suppress(CoreLost):  # its address is none
+        return Core(Transport(found.address, found.token), client) if found is not None else None
+    return None
+
+
+def _running(client: str) -> Optional[Core]:
+    """The core that answers at the place that the runtime file names. Raises CoreTooOld, EditRejected."""
+    core = announced(client)
+    if core is None:
         return None
     try:
-        core = Core(Transport(found.address, found.token), client)
         protocol = core._transport.json("GET", "/v1/info", timeout=HANDSHAKE_TIMEOUT).get("protocol")
-    except (CoreLost, EditRejected):
-        return None  # the file of a core that was killed; something else may answer there by now
+    except EditRejected as error:
+        if error.code == FAULT:
+            raise EditRejected(
+                "The LazyDiffusion core is running, but has a fault: %s Run `lazydiffusion stop` and try again; "
+                "please report it with the core's log if it comes back." % error,
+                FAULT,
+            ) from error
+        return None  # something else answers there by now
+    except CoreLost:
+        return None  # the file of a core that was killed
     if protocol != PROTOCOL:
         raise CoreTooOld.of_protocol(protocol)
     return core
@@ -236,11 +254,17 @@ class _Patience:
             raise GaveUp()
         if time.monotonic() >= self._deadline:
             raise CoreFailedToStart(
-                "The LazyDiffusion core is not ready after %g seconds. Try again in a moment; if that does not "
-                "help, run `lazydiffusion stop` first." % self._timeout,
+                "The LazyDiffusion core is not ready after %g seconds.%s Try again in a moment; if that does not "
+                "help, run `lazydiffusion stop` first." % (self._timeout, _who_runs(self.folder)),
                 log_tail(self.folder),
             )
         time.sleep(PAUSE)
+
+
+def _who_runs(folder: Path) -> str:
+    """A sentence on the core that is running without saying where; empty where there is none, or it does not tell."""
+    pid = holder(folder / places.CORE_LOCK)
+    return " One is running (pid %d), but does not say where." % pid if pid else ""
 
 
 def _unless(given_up: Callable[[], bool], pieces: Iterable[Piece]) -> Iterator[Piece]:

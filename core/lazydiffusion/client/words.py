@@ -65,6 +65,8 @@ def core_state(info: Optional[dict[str, Any]], client: str = "") -> str:
         if running and running != client:
             return tr("Busy with %s") % _editor(running)
         return tr("Busy")
+    if info.get("problem"):
+        return str(info["problem"])
     device = info.get("device") or {}
     if device.get("type") == "cpu":
         return tr("Ready on the CPU")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +15,16 @@ import platformdirs
 from rich.console import Console
 
 from lazydiffusion.client import places
-from lazydiffusion.client.core import Core, connect
-from lazydiffusion.client.errors import CoreLost
+from lazydiffusion.client.core import Core, announced, connect
+from lazydiffusion.client.errors import CoreLost, CoreTooOld, EditRejected
+from lazydiffusion.client.locks import holder
 from lazydiffusion.client.start import remember_command
-from lazydiffusion.errors import CannotWrite, LazyDiffusionError
+from lazydiffusion.errors import BadInput, CannotWrite, LazyDiffusionError
 
 NOT_RUNNING = 1
 """Exit status of `status` and `stop` when there is no core."""
+END_TIMEOUT = 15.0
+"""Seconds in which a core ends after a signal."""
 
 
 def serve(
@@ -32,12 +39,14 @@ def serve(
     """Be the core until stopped; gives the exit status. Raises LazyDiffusionError."""
     from lazydiffusion.service.runtime import AlreadyRunning, Runtime
 
-    if (
-        weights != "full"
-    ):  # only then: torch takes seconds to import, and of many that start at once most end below
-        from lazydiffusion.devices import check_weights
+    if tcp is not None and socket is not None:
+        raise BadInput("Both --tcp and --socket are given; the core listens at one place: choose one.")
+    if weights != "full" or device not in ("auto", "cuda", "cpu"):
+        # Only then: torch takes seconds to import, and of many that start at once most end below.
+        from lazydiffusion.devices import check_device, check_weights
 
         check_weights(weights)
+        check_device(device)
     try:
         runtime = Runtime()  # before the long imports: of many that start at once all but one end here
     except AlreadyRunning as error:
@@ -69,11 +78,7 @@ def status(as_json: bool) -> int:
     except CoreLost:
         core, info = None, None
     if core is None or info is None:
-        print(
-            json.dumps({"running": False})
-            if as_json
-            else "The core is not running. It starts with the first edit."
-        )
+        print(json.dumps({"running": False}) if as_json else _not_found())
         return NOT_RUNNING
     facts = {
         "running": True,
@@ -88,12 +93,25 @@ def status(as_json: bool) -> int:
     return 0
 
 
+def _not_found() -> str:
+    pid = holder(_lock())
+    if pid is None:
+        return "The core is not running. It starts with the first edit."
+    hint = f" (pid {pid})" if pid else ""
+    return (
+        f"A core is running{hint}, but does not say where, or does not answer. Look again in a moment; "
+        "`lazydiffusion stop` ends it."
+    )
+
+
 def _describe(core: Core, info: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     device, queue = info["device"], info["queue"]
     console.print(f"The core {info['version']} (pid {info['pid']}) is {info['state']} at {core.address}.")
     console.print(f"Token file: {places.runtime_folder() / places.RUNTIME_FILE}")
-    if device is None:
+    if info.get("problem"):
+        console.print(f"Device: none. {info['problem']}", markup=False)
+    elif device is None:
         console.print("Device: not known yet, PyTorch is being loaded.")
     else:
         free, total = (device[key] / 2**30 for key in ("memory_free", "memory_total"))
@@ -113,16 +131,43 @@ def _describe(core: Core, info: dict[str, Any]) -> None:
 def stop() -> int:
     """End the core; gives the exit status. Raises LazyDiffusionError when it does not end."""
     try:
-        core = connect(start=False)
+        core: Core | None = connect(start=False)
     except CoreLost:
+        core = None
+    except (CoreTooOld, EditRejected):  # it runs, and ends when it is asked, whatever else it cannot do
+        core = announced()
+    pid = holder(_lock())
+    if core is not None:
+        ended = core.stop()
+    elif pid is None:
         print("The core is not running.")
         return NOT_RUNNING
-    if not core.stop():
-        found = places.RuntimeFile.read()
-        hint = f" (pid {found.pid})" if found else ""
-        raise LazyDiffusionError(f"The core{hint} was asked to end but still answers; end it by its pid.")
+    else:
+        ended = _end(pid)
+    if not ended:
+        hint = f" (pid {pid})" if pid else ""
+        raise LazyDiffusionError(f"The core{hint} was asked to end but still runs; end it by its pid.")
     print("The core has ended.")
     return 0
+
+
+def _lock() -> Path:
+    """What a running core holds."""
+    return places.runtime_folder() / places.CORE_LOCK
+
+
+def _end(pid: int) -> bool:
+    """Whether a core that cannot be asked, for it does not say where it is, ends within a while of a signal."""
+    if not pid:
+        return False
+    deadline = time.monotonic() + END_TIMEOUT
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    while holder(_lock()) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def own_command() -> list[str]:

@@ -29,6 +29,7 @@ from lazydiffusion.service.errors import (
     Refusal,
     Unchangeable,
     Unexpected,
+    sendable,
 )
 from lazydiffusion.service.history import History
 from lazydiffusion.service.intake import Intake
@@ -95,7 +96,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
         shelf, waiting = core.shelf, len(core.queue)
         current = core.worker.current  # once: the worker changes it meanwhile
         busy = current is not None or waiting > 0
-        loading = shelf.choice is None or not shelf.ready.is_set()
+        loading = not shelf.ready.is_set()
         return schemas.Info(
             protocol=PROTOCOL,
             version=__version__,
@@ -103,6 +104,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
             pid=os.getpid(),
             state="loading" if loading else "busy" if busy else "ready",
             device=_device(shelf),
+            problem=shelf.problem,
             engines=list(ENGINES),
             models=[
                 schemas.Model(
@@ -119,7 +121,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
             ),
             limits=schemas.Limits(),
             history=schemas.HistorySize(
-                folder=str(core.history.folder), bytes=core.history.size, max_bytes=core.history.max_bytes
+                folder=sendable(str(core.history.folder)), bytes=core.history.size, max_bytes=core.history.max_bytes
             ),
         )  # fmt: skip
 
@@ -212,8 +214,11 @@ def _add_edits(app: FastAPI, core: Core) -> None:
             raise NotThere(
                 "There is no such fill: it is not finished yet, or it was removed from the history."
             )
-        data = saved[1] if as_png else pictures.pixels(saved[1]).tobytes()
-        return _picture(data, as_png, saved[0].box, saved[0].seed)
+        checked = pictures.whole if as_png else pictures.raw
+        whole = checked(saved[1], saved[0].box[2:])
+        if whole is None:
+            raise NotThere("This fill is damaged on the disk. Delete its edit from the history.")
+        return _picture(whole, as_png, saved[0].box, saved[0].seed)
 
     @app.delete("/v1/edits/{id}", status_code=204, responses=_errors(404))
     def cancel(id: Id) -> None:

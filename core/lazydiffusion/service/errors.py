@@ -12,6 +12,11 @@ def code_of(error: LazyDiffusionError) -> str:
     return "out-of-memory" if isinstance(error, OutOfMemory) else "bad-input"
 
 
+def sendable(text: str) -> str:
+    """The text with "?" for what cannot be sent as UTF-8: file names may hold it, and JSON can spell it."""
+    return text.encode("utf8", "replace").decode("utf8")
+
+
 class Refusal(LazyDiffusionError):
     """Base: a request that is not carried out."""
 

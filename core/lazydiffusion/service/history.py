@@ -20,7 +20,11 @@ LOG = logging.getLogger(__name__)
 RECORD = "edit.json"
 """In an edit's folder; what it does not list is not part of the history."""
 MAX_BYTES = 2 * 1024**3
-"""Beyond this the oldest edits are removed."""
+"""Beyond this the oldest edits are removed, once all files are as small as they will be."""
+HURRY = 2
+"""How many times that the history may take meanwhile: fills are written in a hurry, many times as large."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a disk says that takes no more."""
 
 _FOLDER = re.compile(r"\d{8,}-[0-9a-f]{16}", re.ASCII)
 _FILE = re.compile(r"(edit\.json|(fill|thumbnail)-\d+\.png)(\.part)?", re.ASCII)
@@ -54,48 +58,75 @@ class Entry:
 
 
 class History:
-    """The edits in a folder. Any thread may call it; one process at a time may own the folder."""
+    """The edits in a folder. Any thread may call it; one process at a time may own the folder.
+
+    What only tells of the edits never waits for the disk, which may be busy for seconds.
+    """
 
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES):
         """Reads what is there. A folder that cannot be made or read is an empty history that cannot be written."""
         self.folder, self.max_bytes = folder, max_bytes
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        """Of what is in memory; held for moments."""
+        self._writing = threading.RLock()
+        """Of the files, for who changes them; taken before the other."""
         self._entries: dict[str, Entry] = {}
         self._sizes: dict[str, int] = {}
         self._stored: deque[tuple[str, int]] = deque()
         """Fills whose files are not compressed yet."""
+        self._tried = 0
+        """The size to which room was last made: a folder that cannot be changed is not tried each second."""
         self._read()
 
     def add_fill(self, entry: Entry, fill: SavedFill, png: bytes, thumbnail: bytes) -> None:
         """Write a fill durably: when this returns it survives a crash and a power cut. Raises OSError."""
-        with self._lock:
-            known = self._entries.get(entry.id)
-            if known is None:
+        with self._writing:
+            known = self.get(entry.id) is not None
+            if not known:
                 entry.number = self._next_number()
                 entry.fills.clear()  # not empty where the edit was deleted while it ran
-            folder = self._path(entry)
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
-                folder.mkdir(exist_ok=True, mode=0o700)
-                _write(folder / f"thumbnail-{fill.fill}.png", thumbnail, durable=False)
-                _write(folder / f"fill-{fill.fill}.png", png)
-                self._write_record(entry, [*entry.fills, fill])
-                if known is None:
-                    _sync_folder(self.folder)
-            except OSError:
-                with suppress(
-                    OSError
-                ):  # leave nothing half-written behind: on a full disk it would keep space
-                    if known is None:
-                        _remove(folder)
-                    else:
-                        _tidy(folder, entry.fills)
-                raise
-            entry.fills.append(fill)
-            self._entries[entry.id] = entry
+                self._write_fill(entry, fill, png, thumbnail, known)
+            except OSError as error:
+                if error.errno not in FULL or self.size <= self.max_bytes:
+                    raise
+                self._make_room(self.max_bytes, keep=entry.id)
+                self._write_fill(entry, fill, png, thumbnail, known)
+            size = _size(self._path(entry))
+            with self._lock:
+                entry.fills.append(fill)
+                self._entries[entry.id] = entry
+                self._sizes[entry.id] = size
             self._note_if_stored(entry, fill)
-            self._sizes[entry.id] = _size(folder)
-            self._make_room(keep=entry.id)
+            self._make_room(HURRY * self.max_bytes, keep=entry.id)
+
+    def _write_fill(self, entry: Entry, fill: SavedFill, png: bytes, thumbnail: bytes, known: bool) -> None:
+        """The files of a fill. Raises OSError, after which nothing of them is left."""
+        folder = self._path(entry)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            _write(folder / f"thumbnail-{fill.fill}.png", thumbnail, durable=False)
+            _write(folder / f"fill-{fill.fill}.png", png)
+            self._write_record(entry, [*entry.fills, fill])
+            if not known:
+                _sync_folder(self.folder)
+        except OSError:
+            # Half-written it would keep space on a full disk.
+            with suppress(OSError):
+                if known:
+                    _tidy(folder, entry.fills)
+                else:
+                    _remove(folder)
+            raise
+
+    def make_room(self) -> None:
+        """Remove the oldest edits beyond the size, but never the newest one. For idle moments, after compressing."""
+        with self._writing:
+            newest = self.entries(1)
+            if newest and self.size != self._tried:
+                self._make_room(self.max_bytes, keep=newest[0].id)
+                self._tried = self.size
 
     def compress_one(self, compress: Callable[[bytes], bytes]) -> bool:
         """Replace one file that was written without compression; False when there is none. For idle moments."""
@@ -107,23 +138,23 @@ class History:
         if found is None:
             return True
         smaller = compress(found[1])  # takes a moment, in which others may use the history
-        with self._lock:
-            entry = self._entries.get(id)
+        with self._writing:
+            entry = self.get(id)
             if entry is not None and found[0] in entry.fills:
                 with _told("compress a fill"):
                     _write(self._path(entry) / f"fill-{number}.png", smaller)
-                self._sizes[id] = _size(self._path(entry))
+                self._measure(entry)
         return True
 
     def finish(self, entry: Entry, state: str) -> None:
         """Note how an edit ended. A history that cannot be written keeps its fills all the same."""
-        with self._lock:
-            entry.state = state
-            if entry.id not in self._entries:
+        entry.state = state
+        with self._writing:
+            if self.get(entry.id) is None:
                 return
             try:
                 self._write_record(entry, entry.fills)
-                self._sizes[entry.id] = _size(self._path(entry))
+                self._measure(entry)
             except OSError as error:
                 LOG.warning("The history in %s cannot be written: %s.", self.folder, error.strerror)
 
@@ -149,17 +180,18 @@ class History:
 
     def delete(self, id: str) -> bool:
         """Remove an edit. False when there is none of that id. Raises OSError."""
-        with self._lock:
-            entry = self._entries.get(id)
+        with self._writing:
+            entry = self.get(id)
             if entry is None:
                 return False
             _remove(self._path(entry))
-            del self._entries[id], self._sizes[id]
+            with self._lock:
+                del self._entries[id], self._sizes[id]
             return True
 
     def clear(self) -> None:
         """Remove all edits. Raises OSError."""
-        with self._lock:
+        with self._writing:
             for id in list(self._entries):
                 self.delete(id)
 
@@ -188,7 +220,7 @@ class History:
         with suppress(OSError):
             size = (self._path(entry) / f"fill-{fill.fill}.png").stat().st_size
             if size > 4 * fill.box[2] * fill.box[3]:
-                self._stored.append((entry.id, fill.fill))
+                self._stored.append((entry.id, fill.fill))  # one step: needs no lock
 
     def _next_number(self) -> int:
         return max((entry.number for entry in self._entries.values()), default=0) + 1
@@ -197,9 +229,14 @@ class History:
         values = {**asdict(entry), "fills": [asdict(fill) for fill in fills]}
         _write(self._path(entry) / RECORD, json.dumps(values, indent=1).encode())
 
-    def _make_room(self, keep: str) -> None:
+    def _measure(self, entry: Entry) -> None:
+        size = _size(self._path(entry))
+        with self._lock:
+            self._sizes[entry.id] = size
+
+    def _make_room(self, limit: int, keep: str) -> None:
         for entry in sorted(self._entries.values(), key=lambda entry: entry.number):
-            if self.size <= self.max_bytes:
+            if self.size <= limit:
                 return
             if entry.id != keep:
                 with _told("make room"):

@@ -6,10 +6,12 @@ import asyncio
 import secrets
 import threading
 import time
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from operator import itemgetter
 
 from lazydiffusion import events
 from lazydiffusion.engines.base import Edit, Fill
@@ -43,8 +45,12 @@ class Job:
         self.fills: dict[int, Fill] = {}
         self.unsaved: set[int] = set()
         """Fills that exist in memory alone: these are kept as long as possible."""
+        self.on_end: Callable[[], None] = lambda: None
+        """Called once its last event was published."""
         self._edit: Edit | None = edit
-        self._events: list[Event] = []
+        self._events: list[tuple[int, Event]] = []
+        """With their numbers: of previews only the newest is kept, and none after the end."""
+        self._count = 0
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._followers: set[_Follower] = set()
@@ -68,7 +74,7 @@ class Job:
     def ended(self) -> bool:
         """Whether its last event was published."""
         with self._lock:
-            return bool(self._events) and isinstance(self._events[-1], events.LAST)
+            return self._has_ended()
 
     def cancel(self) -> None:
         """Ask the edit to end. It does so at its next step."""
@@ -87,19 +93,27 @@ class Job:
     def publish(self, event: Event) -> None:
         """Add an event and wake the followers. After the last event nothing more is added."""
         with self._lock:
-            if self._events and isinstance(self._events[-1], events.LAST):
+            if self._has_ended():
                 return
-            self._events.append(event)
+            if isinstance(event, (events.Previewed, *events.LAST)):
+                self._events = [it for it in self._events if not isinstance(it[1], events.Previewed)]
+            self._count += 1
+            self._events.append((self._count, event))
             if isinstance(event, events.LAST):
                 self._edit = None
             followers = list(self._followers)
         for follower in followers:
             follower.wake()
+        if isinstance(event, events.LAST):
+            self.on_end()
+
+    def _has_ended(self) -> bool:
+        return bool(self._events) and isinstance(self._events[-1][1], events.LAST)
 
     def since(self, number: int) -> list[tuple[int, Event]]:
-        """The events after event `number` (they count from 1), with their numbers."""
+        """The events after event `number` (they count from 1) that are still kept, with their numbers."""
         with self._lock:
-            return list(enumerate(self._events[number:], start=number + 1))
+            return self._events[bisect_right(self._events, number, key=itemgetter(0)) :]
 
     @property
     def watched(self) -> bool:
@@ -139,9 +153,14 @@ class Jobs:
         self._lock = threading.Lock()
 
     def add(self, job: Job) -> None:
-        """Take an edit in, and let go of old ones."""
+        """Take an edit in, and let go of old ones, now and when it ends."""
+        job.on_end = self._tidy
         with self._lock:
             self._jobs[job.id] = job
+        self._tidy()
+
+    def _tidy(self) -> None:
+        with self._lock:
             ended = [old for old in self._jobs.values() if old.ended]
             # The oldest goes first, but one with unsaved fills only after all others.
             excess = max(0, len(ended) - KEEP_JOBS)
@@ -164,7 +183,9 @@ class Jobs:
 
 def _let_go(ended: list[Job], limit: int, *, unsaved: bool) -> None:
     """Drop fills from memory, the oldest first, until those that are unsaved, or those that are not, fit."""
-    fills = [(job, number) for job in ended for number in job.fills if (number in job.unsaved) == unsaved]
+    fills = [
+        (job, number) for job in ended for number in list(job.fills) if (number in job.unsaved) == unsaved
+    ]
     held = sum(job.fills[number].pixels.nbytes for job, number in fills)
     for job, number in fills:
         if held <= limit:

@@ -23,6 +23,8 @@ THUMBNAIL_SIDE = 256
 """Longest side of a thumbnail, px."""
 SURROUNDINGS = 0.15
 """Share of a fill's longer side that a thumbnail shows around it."""
+END = b"\0\0\0\0IEND\xae\x42\x60\x82"
+"""How every PNG file ends."""
 COMPRESSION = 1
 """zlib's level: higher ones take several times as long for a tenth of the size."""
 
@@ -54,6 +56,26 @@ def pixels(png: bytes) -> Pixels:
     """(h, w, 4) of a PNG file from the history. Raises OSError or SyntaxError when it is damaged."""
     with PngImageFile(io.BytesIO(png)) as image:  # Image.open refuses more pixels than our largest canvas has
         return np.asarray(image.convert("RGBA"))
+
+
+def raw(png: bytes, size: list[int]) -> bytes | None:
+    """The RGBA rows of a PNG file from the history; None when it is damaged, or not of that width and height."""
+    try:
+        found = pixels(png)
+    except Exception:  # whatever a decoder makes of a damaged file
+        return None
+    return found.tobytes() if [found.shape[1], found.shape[0]] == size else None
+
+
+def whole(png: bytes, size: list[int]) -> bytes | None:
+    """The PNG file itself; None as for `raw`. Its checksums tell, without decoding it."""
+    try:
+        with PngImageFile(io.BytesIO(png)) as image:
+            right = list(image.size) == size
+            image.verify()
+    except Exception:  # as above
+        return None
+    return png if right and png.endswith(END) else None
 
 
 def small_png_base64(pixels: Pixels) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lazydiffusion import __version__
 from lazydiffusion.client import places
-from lazydiffusion.client.locks import FileLock
+from lazydiffusion.client.locks import FileLock, holder
 from lazydiffusion.client.transport import UNIX_HOST
 from lazydiffusion.errors import BadInput, LazyDiffusionError
 from lazydiffusion.protocol import PROTOCOL
@@ -21,50 +21,65 @@ LONGEST_SOCKET_PATH = 100
 """Bytes: systems allow 104 or 108."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
+_Identity = tuple[int, int, int]
+"""Of a file: device, inode, time of its making (ns). An inode's number alone is soon used again."""
+
 
 class AlreadyRunning(LazyDiffusionError):
     """Another core of this user holds the lock."""
 
 
 class Runtime:
-    """The runtime folder, owned. Use as a context: on leaving, what was made is removed and the lock given back."""
+    """The runtime folder, owned. Use as a context: on leaving, what was made is removed and the lock given back.
+
+    Somebody may empty the folder while the core runs, and another core may begin there: only what is still this
+    one's is removed.
+    """
 
     def __init__(self) -> None:
         """Raises AlreadyRunning when there is a core, CoreError when the folder is not private."""
         self.folder = places.make_private_folder(places.runtime_folder())
+        self.file = self.folder / places.RUNTIME_FILE
+        """What tells clients where the core is."""
         self._lock = FileLock(self.folder / places.CORE_LOCK)
         if not self._lock.acquire(timeout=0):
-            known = places.RuntimeFile.read()
-            where = f" (pid {known.pid}, {known.address})" if known else ""
+            known, pid = places.RuntimeFile.read(), holder(self._lock.path)
+            where = f" (pid {known.pid}, {known.address})" if known else f" (pid {pid})" if pid else ""
             raise AlreadyRunning(f"A core is running already{where}: `lazydiffusion stop` ends it.")
-        self._own: list[Path] = []
+        self._socket: tuple[Path, _Identity] | None = None
+        self._socket_folder: Path | None = None
+        """Made for a socket whose path would be too long else."""
+        self._announced: places.RuntimeFile | None = None
         # Whoever wrote it is gone, or we had not got the lock.
-        (self.folder / places.RUNTIME_FILE).unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
 
     def __enter__(self) -> Runtime:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for path in reversed(self._own):
-            with contextlib.suppress(OSError):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if self._is_announced():
+                self.file.unlink()
+        with contextlib.suppress(OSError):
+            if self._socket is not None and self._has_socket():
+                self._socket[0].unlink()
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
         self._lock.release()
 
     def listen_unix(self, path: Path | None = None) -> tuple[socket.socket, str]:
         """A socket that only this user can use, and its address. Raises BadInput for a path that cannot be taken."""
         if not hasattr(socket, "AF_UNIX"):
             raise BadInput("This system has no Unix sockets here: use --tcp 127.0.0.1:0.")
-        chosen = path or self.folder / places.SOCKET
+        # Clients work in other folders than this one.
+        chosen = path.absolute() if path is not None else self.folder / places.SOCKET
         if len(os.fsencode(chosen)) > LONGEST_SOCKET_PATH:
             if path is not None:
                 raise BadInput(
                     f"The path {path} is too long for a socket ({LONGEST_SOCKET_PATH} bytes): choose a shorter one."
                 )
             short = Path(tempfile.mkdtemp(prefix="lazydiffusion-"))  # 0700
-            self._own.append(short)
+            self._socket_folder = short
             chosen = short / places.SOCKET
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -84,17 +99,55 @@ class Runtime:
         except BaseException:
             listening.close()
             raise
-        self._own.append(chosen)
+        self._socket = (chosen, _identity(chosen))
         return listening, f"unix:{chosen}"
 
     def announce(self, address: str, token: str) -> None:
-        """Tell the clients where the core is, now that it answers."""
+        """Tell the clients where the core is, now that it answers. Raises OSError."""
         log = self.folder / places.LOG
-        places.RuntimeFile(
+        self._announced = places.RuntimeFile(
             protocol=PROTOCOL, version=__version__, pid=os.getpid(), address=address, token=token,
             started=time.time(), log=str(log) if log.exists() else "",
-        ).write(self.folder / places.RUNTIME_FILE)  # fmt: skip
-        self._own.append(self.folder / places.RUNTIME_FILE)
+        )  # fmt: skip
+        self._announced.write(self.file)
+
+    def announce_anew(self) -> bool:
+        """Tell it once more where that is gone; False when no client can find the core any more.
+
+        Then another core has taken its place, or the socket was deleted, which nobody can reach now. Raises OSError and
+        CoreError when it cannot be told.
+        """
+        if self._socket is not None and not self._has_socket():
+            return False
+        if not self._lock.in_place and not self._lock_anew():
+            return False
+        if self._announced is not None and not self._is_announced():
+            self._announced.write(self.file)
+        return True
+
+    def _lock_anew(self) -> bool:
+        """Take the lock on the file that is there now, or is made; False when another core has it."""
+        places.make_private_folder(self.folder)
+        lock = FileLock(self._lock.path)
+        if not lock.acquire(timeout=0):
+            return False
+        self._lock.release()
+        self._lock = lock
+        return True
+
+    def _is_announced(self) -> bool:
+        """Whether the runtime file is this core's."""
+        found, own = places.RuntimeFile.read(self.file), self._announced
+        return found is not None and own is not None and (found.pid, found.token) == (own.pid, own.token)
+
+    def _has_socket(self) -> bool:
+        """Whether the socket's path still leads to it."""
+        assert self._socket is not None
+        path, identity = self._socket
+        try:
+            return _identity(path) == identity
+        except OSError:
+            return False
 
 
 def listen_tcp(place: str) -> tuple[socket.socket, str]:
@@ -130,6 +183,11 @@ def allowed_hosts(address: str) -> set[str]:
         return {UNIX_HOST}
     port = place.rpartition(":")[2]
     return {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")}
+
+
+def _identity(path: Path) -> _Identity:
+    info = path.lstat()
+    return info.st_dev, info.st_ino, info.st_mtime_ns
 
 
 def _answers(path: Path) -> bool:

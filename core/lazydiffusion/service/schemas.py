@@ -105,6 +105,9 @@ class Info(BaseModel):
     pid: int
     state: Literal["loading", "ready", "busy"]
     device: Device | None
+    problem: str = Field(
+        description="Why no edit can be made, a sentence for the user; empty if nothing is known."
+    )
     engines: list[str]
     models: list[Model]
     downloadable: list[Downloadable] = Field(description="Known models that edits may not name yet.")

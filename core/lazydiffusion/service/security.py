@@ -8,7 +8,7 @@ from collections.abc import Collection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lazydiffusion.service.errors import FromABrowser, NotAllowed, Refusal, WrongRequest
+from lazydiffusion.service.errors import FromABrowser, NotAllowed, Refusal, WrongRequest, sendable
 
 OPEN = "/v1/health"
 """Answers without a token, and tells nothing."""
@@ -63,11 +63,8 @@ def answer(refusal: Refusal) -> JSONResponse:
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
     if refusal.status not in (404, 422, 423):
         headers["Connection"] = "close"  # the body may be there still, unread
-    message = (
-        str(refusal).encode("utf8", "replace").decode("utf8")
-    )  # half characters of the client's cannot be sent
     return JSONResponse(
-        {"error": {"code": refusal.code, "message": message}},
+        {"error": {"code": refusal.code, "message": sendable(str(refusal))}},
         status_code=refusal.status,
         headers=headers,
     )

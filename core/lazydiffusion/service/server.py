@@ -9,12 +9,15 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lazydiffusion.client.errors import CoreError
 from lazydiffusion.service.app import Core, make_app
 from lazydiffusion.service.connection import Connection
 from lazydiffusion.service.downloads import Downloads
@@ -30,6 +33,10 @@ LOG = logging.getLogger(__name__)
 
 LAST_WORDS = 5.0
 """Seconds that a running edit has to take notice of the core's end."""
+FAREWELL = 7
+"""Seconds that clients have to hear of it: more than LAST_WORDS, after which they are told in any case."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks whether clients can still find the core."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class _Process:
     def __init__(self, options: Options, runtime: Runtime, listening: socket.socket, address: str):
         self.options, self.runtime, self.listening, self.address = options, runtime, listening, address
         self.token = secrets.token_urlsafe(32)
+        self._problem = ""
+        """What was last logged of why no client can find the core."""
         queue, jobs = Queue(), Jobs()
         shelf = Shelf(options.model, options.device, weights=options.weights)
         history = History(options.history)
@@ -76,7 +85,7 @@ class _Process:
         guard = Guard(self.activity, self.token, allowed_hosts(address))
         config = uvicorn.Config(
             guard, http=Connection, log_level="warning", access_log=False, lifespan="off", ws="none",
-            server_header=False, timeout_graceful_shutdown=2,
+            server_header=False, timeout_graceful_shutdown=FAREWELL,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
 
@@ -100,10 +109,34 @@ class _Process:
             await asyncio.gather(announcing, watching, return_exceptions=True)
 
     async def _announce(self) -> None:
+        """Tell clients where the core is, and again whenever that is gone; end when they cannot find it any more."""
         while not self.server.started:
             await asyncio.sleep(0.005)
-        self.runtime.announce(self.address, self.token)
         LOG.info("The core listens at %s.", self.address)
+        await self._tell(partial(self.runtime.announce, self.address, self.token))
+        while await self._tell(self.runtime.announce_anew):
+            await asyncio.sleep(LOOK_EVERY)
+        LOG.warning(
+            "No client can find the core any more: its files were removed from %s. It ends after its edits.",
+            self.runtime.folder,
+        )
+        while self.core.jobs.running():
+            await asyncio.sleep(0.05)
+        self.stop()
+
+    async def _tell(self, tell: Callable[[], object]) -> bool:
+        """Whether clients can find the core, or may be able to soon; what keeps them from it is logged once."""
+        found, problem = True, ""
+        try:
+            found = await asyncio.to_thread(tell) is not False  # in a thread: it waits for the disk
+        except (OSError, CoreError) as error:
+            problem = str(error)
+        if problem and problem != self._problem:
+            LOG.warning(
+                "No client can find the core, for %s cannot be written: %s", self.runtime.file, problem
+            )
+        self._problem = problem
+        return found
 
     async def _watch(self) -> None:
         """End when idle; and when ending, first end the edits, so that their clients are told why."""

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Literal
 from lazydiffusion import checkpoints
 from lazydiffusion.engines.base import Engine
 from lazydiffusion.engines.names import engine_of
-from lazydiffusion.errors import BadModel, OutOfMemory
+from lazydiffusion.errors import BadModel, LazyDiffusionError, OutOfMemory
 from lazydiffusion.known_models import KNOWN, KnownModel
 from lazydiffusion.service import memory
+from lazydiffusion.service.errors import sendable
 from lazydiffusion.window import OVERVIEW_TOKENS, WINDOW_TOKENS
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Shelf:
         self.device_name, self.weights = device, weights
         self.choice: Choice | None = None
         """The device; None until `start`."""
+        self.problem = ""
+        """Why the device cannot be had, as a sentence; empty if nothing speaks against it."""
         self.ready = threading.Event()
         """Set by the worker when it has begun to take edits."""
         self._load = load or _load_engine
@@ -134,19 +137,34 @@ class Shelf:
             return "loading" if name == self._loading else "absent"
 
     def start(self) -> None:
-        """Choose the device: the first import of PyTorch, some seconds. Raises BadInput."""
-        from lazydiffusion.devices import choose_device
+        """Choose the device: the first import of PyTorch, some seconds. Raises BadInput; `problem` tells of it too."""
+        try:
+            from lazydiffusion.devices import choose_device
 
-        self.choice = choose_device(self.device_name, self.weights)
+            self.choice = choose_device(self.device_name, self.weights)
+        except LazyDiffusionError as error:
+            self.problem = sendable(str(error))
+            raise
+        except Exception as error:
+            self.problem = sendable(
+                f"PyTorch cannot be used ({type(error).__name__}: {error}). Run `lazydiffusion doctor` to see what is "
+                "missing."
+            )
+            raise
+        self.problem = ""
 
     def get(self, name: str, on_loading: Callable[[], None] = lambda: None) -> Engine:
         """The engine of a model, loaded if it is not. Raises BadModel, OutOfMemory."""
         if name not in self._loaded:
             on_loading()
             self._put(self.find(name))
-        held = self._loaded[name]
-        held.used = time.monotonic()
-        return held.engine
+        self.note_use(name)
+        return self._loaded[name].engine
+
+    def note_use(self, name: str) -> None:
+        """Count this moment as a model's last use, if it is there."""
+        if name in self._loaded:
+            self._loaded[name].used = time.monotonic()
 
     def load(self, name: str) -> None:
         """Have a model in memory. Raises BadModel, OutOfMemory."""
@@ -231,12 +249,17 @@ def _model(name: str, where: str, folder: Path) -> Model:
 def _described(name: str, where: str, folder: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
     """What is told of a model as long as its files stay as they are: an open editor asks every other second."""
     engine = problem = ""
-    with contextlib.suppress(BadModel):
-        engine = engine_of(folder)
     try:
         checkpoints.look_over(folder)
-    except (BadModel, OSError) as error:
-        problem = str(error)
+    except BadModel as error:
+        problem = sendable(str(error))
+    except Exception as error:  # whatever is odd about one model, it must not hide the others
+        LOG.exception("The model in %s could not be looked over.", folder)
+        problem = sendable(
+            f"The model in {folder} cannot be used ({type(error).__name__}). Reinstall the model."
+        )
+    with contextlib.suppress(BadModel, RecursionError):
+        engine = engine_of(folder)
     return Model(
         name, where, sum(size for _, size, _ in files),
         checkpoints.window_tokens(folder), checkpoints.overview_tokens(folder), engine, problem,

@@ -46,7 +46,7 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """Choose the device and load the default model, so that the first edit need not; then work."""
-        self._in_peace("The default model could not be loaded", lambda: self.shelf.get(self.shelf.default))
+        self._in_peace("The default model could not be loaded", self._warm_up)
         self.shelf.ready.set()
         while not self.queue.closed:
             next_ = self.queue.take(timeout=TICK)
@@ -57,9 +57,16 @@ class Worker(threading.Thread):
             elif not self.queue.closed:
                 self._in_peace("The core could not be tidied", self._tidy)
 
+    def _warm_up(self) -> None:
+        self.shelf.start()  # whether the default model is here or not: clients ask for the device
+        self.shelf.load(self.shelf.default)
+
     def _tidy(self) -> None:
         """What is done while nobody waits."""
-        if not self.history.compress_one(pictures.compressed_png) and self.unload_after:
+        if self.history.compress_one(pictures.compressed_png):
+            return  # the next thing when again nobody waits
+        self.history.make_room()
+        if self.unload_after:
             self.shelf.unload_idle(self.unload_after)
 
     def cancel(self, job: Job) -> None:
@@ -95,6 +102,7 @@ class Worker(threading.Thread):
         except Exception as error:
             LOG.exception("Edit %s failed.", job.id)
             end = self._unexpected(error)
+        self.shelf.note_use(job.settings.model)  # an edit may take longer than a model may be idle
         self.history.finish(job.entry, _STATES[type(end)])
         self.current = (
             None  # before the client hears that the edit has ended, and asks whether the core is busy
