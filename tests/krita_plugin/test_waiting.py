@@ -19,7 +19,7 @@ BOXES = ([10, 20, 40, 30], [100, 60, 50, 40], [60, 30, 20, 20])
 def document(bench: Bench) -> Document:
     """With an edit of the first box that takes a while."""
     document = bench.open()
-    bench.panel.settings.steps.setValue(100)
+    bench.panel.settings.steps.setValue(200)
     ask(bench, document, 0, "a cat")
     bench.wait_until(lambda: bench.panel.session.share)
     return document
