@@ -60,7 +60,8 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     for out in (tmp_path / "file", tmp_path / "file" / "made"):
         result = CliRunner().invoke(app, ["export", str(tmp_path / "ema"), str(out)])
         assert result.exit_code == 2
-        assert f"The checkpoint cannot be written to {out}" in result.stderr
+        assert f"The folder {out} cannot be made" in result.stderr
+        assert "Choose another OUT." in result.stderr
     assert (tmp_path / "file").read_bytes() == b""
 
 

@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_loaded(tmp_p
     (tmp_path / "file").touch()
     nothing = Data(shards=str(tmp_path / "no sprites"))
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(CannotWrite, match=r"cannot be written to .*file.*another folder with --out"):
+        with pytest.raises(CannotWrite, match=r"folder .*file.* cannot be made: .* Choose another --out"):
             Trainer(settings(nothing, folder), say=lambda text: None)
 
 

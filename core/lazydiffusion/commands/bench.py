@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lazydiffusion import output_folder
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation import results_folder
 from lazydiffusion.evaluation.klein_bench.sizes import CONFIGS as KLEIN_CONFIGS
 
 Number = TypeVar("Number", int, float, str)
@@ -91,7 +91,7 @@ def run(options: Options, out: Path) -> None:
         raise BadInput(
             "The figures need matplotlib: install it with `pip install lazydiffusion[eval]`."
         ) from error
-    results_folder.check(out, (RESULTS, TABLE))
+    output_folder.check(out, (RESULTS, TABLE))
 
     console = Console(stderr=True)
     if options.config in KLEIN_CONFIGS:
@@ -104,7 +104,7 @@ def run(options: Options, out: Path) -> None:
         from lazydiffusion.evaluation.bench.report import table
 
         found = _measure(options, lists, console)
-    with results_folder.writing(out):
+    with output_folder.writing(out):
         (out / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
         (out / TABLE).write_text(table(found), encoding="utf8")
         draw_all(found, out)

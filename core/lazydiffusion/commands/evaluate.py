@@ -9,9 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lazydiffusion import checkpoints
+from lazydiffusion import checkpoints, output_folder
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation import results_folder
 from lazydiffusion.protocol import MAX_SEED, MAX_VARIATIONS
 
 
@@ -55,9 +54,9 @@ def run(
     find_shards(data)
     network = load_features(features, choice.device)
     read_clip = None if clip is None else Clip(clip, choice.device)
-    results_folder.check(out, comparison_report.FILES)
+    output_folder.check(out, comparison_report.FILES)
     if cache is not None:
-        results_folder.check(cache, option="--cache")
+        output_folder.check(cache, option="--cache")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Reading the sprites", total=None)

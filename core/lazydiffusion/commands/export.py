@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
-from lazydiffusion import checkpoints
+from lazydiffusion import checkpoints, output_folder
 from lazydiffusion.engines.names import LAZY, OF_PIPELINE, OWN
 from lazydiffusion.errors import BadInput, BadModel, CannotWrite
 from lazydiffusion.protocol import EditSettings
@@ -46,7 +45,7 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
             f"{weights} was not trained for the engine {engine}: its context comes from a "
             f"{trained.get('_class_name')}, not from a {encoder.__name__}. Say for which: --engine."
         )
-    _make_folder(out)
+    output_folder.check(out, option="OUT", keep=True)
     pipeline = kind(
         prompt_encoder=PromptEncoder(),
         context_encoder=encoder.from_pretrained(weights / "context_encoder", dtype=torch.bfloat16),
@@ -64,15 +63,3 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
     checkpoints.verify(out, required=True)
     weights_bytes = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     print(f"{out}: {weights_bytes / 1e6:.1f} MB of weights.")
-
-
-def _make_folder(out: Path) -> None:
-    """Before anything is loaded. Raises CannotWrite for a place where nothing can be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise CannotWrite(
-            f"The checkpoint cannot be written to {out}: {error.strerror}. Give another folder."
-        ) from error

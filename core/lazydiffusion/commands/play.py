@@ -19,10 +19,10 @@ import numpy.typing as npt
 from PIL import ImageColor
 from rich.console import Console
 
-from lazydiffusion import checkpoints, compose, images
+from lazydiffusion import checkpoints, compose, images, output_folder
 from lazydiffusion.canvas import Canvas
-from lazydiffusion.errors import BadInput, CannotWrite
-from lazydiffusion.image_output import check_writable, write_canvas
+from lazydiffusion.errors import BadInput
+from lazydiffusion.image_output import write_canvas
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE, EditSettings, settings_of
 from lazydiffusion.toml_file import read_toml
 
@@ -41,13 +41,7 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
     ]
     checkpoints.locate(model)  # a wrong name or hash is told before the long imports
     names = [out / f"{number + 1:02d}.png" for number in range(len(edits))]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(
-            f"The folder {out} cannot be made: {error.strerror}. Choose another --out."
-        ) from error
-    check_writable(names[0])
+    output_folder.check(out, [name.name for name in names], keep=True)
 
     from lazydiffusion.devices import choose_device
     from lazydiffusion.engines.base import Edit, Report

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lazydiffusion import checkpoints
-from lazydiffusion.evaluation import results_folder
+from lazydiffusion import checkpoints, output_folder
 from lazydiffusion.evaluation.card import check_card, write_figures
 
 
@@ -27,7 +26,7 @@ def run(model: str, data: Path, out: Path, device: str, scenes: int, card: Path 
     choice = choose_device(device)
     check_scenes(scenes)
     find_shards(data)
-    results_folder.check(out, FILES)
+    output_folder.check(out, FILES)
     full_precision = Choice(choice.device, choose_device("cpu").dtype, choice.reason)
     report = sweep(load_pipeline(where, full_precision), data, out, scenes=scenes)
     if card is not None:

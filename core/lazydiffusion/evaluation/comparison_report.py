@@ -14,9 +14,9 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from lazydiffusion import compose
+from lazydiffusion import compose, output_folder
 from lazydiffusion.evaluation import comparison as names
-from lazydiffusion.evaluation import markdown, results_folder
+from lazydiffusion.evaluation import markdown
 from lazydiffusion.evaluation.cases import Cases
 from lazydiffusion.evaluation.comparison import Comparison
 from lazydiffusion.evaluation.intervals import Estimate
@@ -59,7 +59,7 @@ def write(out: Path, comparison: Comparison, cases: Cases, about: Mapping[str, A
         "differences": _plain(comparison.differences),
         "sketches": _plain(comparison.sketches),
     }
-    with results_folder.writing(out):
+    with output_folder.writing(out):
         (out / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
         (out / TABLE).write_text(table(comparison, len(cases), about), encoding="utf8")
         contact_sheet(comparison, cases).save(out / SHEET)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lazydiffusion.evaluation import results_folder
+from lazydiffusion import output_folder
 from lazydiffusion.evaluation.contest import Contest, Entry, Judged
 from lazydiffusion.evaluation.contest_sheets import case_sheet, overall_sheets
 from lazydiffusion.evaluation.verdict import table, verdict
@@ -21,8 +21,8 @@ SHEETS = "sheets"
 
 def prepare(out: Path, names: list[str]) -> None:
     """Make the folder, and see that the report of these cases can be written there. Raises CannotWrite."""
-    results_folder.check(out, (RESULTS, TABLE))
-    results_folder.check(out / SHEETS)
+    output_folder.check(out, (RESULTS, TABLE))
+    output_folder.check(out / SHEETS)
     (out / SHEETS).mkdir(parents=True, exist_ok=True)
     for path in (out / "sheet.png", *[_sheet_path(out, name) for name in names]):
         check_writable(path)
@@ -53,7 +53,7 @@ def write(
         ],
         "models": [_entry(contest, entry) for entry in contest.entries],
     }
-    with results_folder.writing(out):
+    with output_folder.writing(out):
         (out / RESULTS).write_text(
             json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf8"
         )

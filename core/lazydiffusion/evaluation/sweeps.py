@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from lazydiffusion import output_folder
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation import results_folder
 from lazydiffusion.evaluation.seams import LEVELS, seam
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
@@ -50,7 +50,7 @@ def sweep(
     BadInput, and CannotWrite before the work where OUT cannot be made.
     """
     check_scenes(scenes)
-    results_folder.check(out, FILES)
+    output_folder.check(out, FILES)
     device = pipeline.device
     config = pipeline.context_encoder.config
     bank = load_bank(shards, side=128)
@@ -119,7 +119,7 @@ def sweep(
         "by_steps": by_steps,
         "by_guidance": by_guidance,
     }
-    with results_folder.writing(out):
+    with output_folder.writing(out):
         steps_sheet.save(out / STEPS_SHEET)
         _sheet(batch, pictures).save(out / GUIDANCE_SHEET)
         (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")

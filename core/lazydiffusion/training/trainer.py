@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lazydiffusion import output_folder
 from lazydiffusion.devices import matrix_product_rate
-from lazydiffusion.errors import BadInput, BadModel, CannotWrite
+from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.training.captions import CaptionBank, encode_captions
 from lazydiffusion.training.first_weights import start_from_patches
@@ -364,11 +364,4 @@ def claim_folder(folder: Path, resume: bool) -> None:
             f"{folder} holds a run already ({', '.join(f'{name}/' for name in held)}), which a new one would write "
             "over: give --resume, or another folder with --out."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CannotWrite(
-            f"The run cannot be written to {folder}: {error.strerror}. Give another folder with --out."
-        ) from error
+    output_folder.check(folder, keep=True)  # of several processes, none takes it from the others

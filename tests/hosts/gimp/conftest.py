@@ -84,6 +84,21 @@ def painter(shown_gimp: RealGimp) -> Iterator[Painter]:
     assert "inconsistent state" not in shown_gimp.log
 
 
+@pytest.fixture(scope="module")
+def scripted_gimp(start_shared_gimp: StartGimp, tiny_model: Path) -> RealGimp:
+    return start_shared_gimp(install=with_plugin(tiny_model), gui=False)
+
+
+@pytest.fixture
+def scripted_painter(scripted_gimp: RealGimp) -> Iterator[Painter]:
+    """In a GIMP without a window."""
+    found = Painter(scripted_gimp)
+    yield found
+    found.delete()
+    # GIMP says so when a plug-in leaves an undo group open.
+    assert "inconsistent state" not in scripted_gimp.log
+
+
 @pytest.fixture
 def plugin(painter: Painter) -> Plugin:
     """The dialog, opened on a small picture with a selection; its fields are as at first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from tests.hosts.gimp.conftest import StartGimp
 from tests.hosts.gimp.dialog import BOX, fresh, newest_edit, set_numbers
 from tests.hosts.gimp.painter import FILL, REMOVE, Painter, picture, with_plugin
-from tests.hosts.gimp.real_gimp import RealGimp
 from tests.hosts.installing import MODEL
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -21,16 +19,9 @@ NOTHING = "Nothing is selected. Select what is to be "
 INDEXED = "The image is indexed: with its palette the fill's colours would be lost. Convert it by Image > Mode > RGB"
 
 
-@pytest.fixture(scope="module")
-def scripted_gimp(start_shared_gimp: StartGimp, tiny_model: Path) -> RealGimp:
-    return start_shared_gimp(install=with_plugin(tiny_model), gui=False)
-
-
 @pytest.fixture
-def painter(scripted_gimp: RealGimp) -> Iterator[Painter]:
-    found = Painter(scripted_gimp)
-    yield found
-    found.delete()
+def painter(scripted_painter: Painter) -> Painter:
+    return scripted_painter
 
 
 def run(painter: Painter, name: str, mode: str, **given: object) -> dict[str, Any]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.hosts.gimp.conftest import StartGimp
-from tests.hosts.gimp.painter import FILL, REMOVE, Painter, picture, with_plugin
-from tests.hosts.gimp.real_gimp import RealGimp
+from tests.hosts.gimp.painter import FILL, REMOVE, Painter, picture
 from tests.hosts.installing import MODEL
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -20,18 +16,9 @@ INSIDE = (slice(40, 70), slice(60, 110))
 HERE = [0, 0, 50, 30]
 
 
-@pytest.fixture(scope="module")
-def scripted_gimp(start_shared_gimp: StartGimp, tiny_model: Path) -> RealGimp:
-    return start_shared_gimp(install=with_plugin(tiny_model), gui=False)
-
-
 @pytest.fixture
-def painter(scripted_gimp: RealGimp) -> Iterator[Painter]:
-    found = Painter(scripted_gimp)
-    yield found
-    found.delete()
-    # GIMP says so when a plug-in leaves an undo group open.
-    assert "inconsistent state" not in scripted_gimp.log
+def painter(scripted_painter: Painter) -> Painter:
+    return scripted_painter
 
 
 def test_a_fill_is_a_layer_and_the_rest_is_untouched(painter: Painter) -> None:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from lazydiffusion import output_folder
 from lazydiffusion.errors import CannotWrite
-from lazydiffusion.evaluation import results_folder
 
 pytestmark = pytest.mark.unit
 
 
 def test_a_folder_that_can_be_made_is_not_there_afterwards(tmp_path: Path) -> None:
-    results_folder.check(tmp_path / "new" / "deep", ["results.json"])
+    output_folder.check(tmp_path / "new" / "deep", ["results.json"])
     assert list(tmp_path.iterdir()) == []
-    with results_folder.writing(tmp_path / "new" / "deep"):
+    with output_folder.writing(tmp_path / "new" / "deep"):
         assert (tmp_path / "new" / "deep").is_dir()
-    results_folder.check(tmp_path / "new" / "deep")
+    output_folder.check(tmp_path / "new" / "deep")
     assert (tmp_path / "new" / "deep").is_dir()
 
 
@@ -30,10 +30,10 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
         (tmp_path, "table.md is there and cannot be written over"),
     ):
         with pytest.raises(CannotWrite, match=sentence):
-            results_folder.check(out, ["results.json", "table.md"])
+            output_folder.check(out, ["results.json", "table.md"])
     with (
         pytest.raises(CannotWrite, match="The results cannot be written to "),
-        results_folder.writing(tmp_path),
+        output_folder.writing(tmp_path),
     ):
         (tmp_path / "table.md").write_text("")
 
@@ -41,6 +41,6 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder in which even root may not make a file")
 def test_a_folder_in_which_nothing_can_be_made_is_told() -> None:
     with pytest.raises(CannotWrite, match="The folder /proc/results cannot be made"):
-        results_folder.check(Path("/proc/results"))
+        output_folder.check(Path("/proc/results"))
     with pytest.raises(CannotWrite, match="The folder /proc/self cannot be written to"):
-        results_folder.check(Path("/proc/self"))
+        output_folder.check(Path("/proc/self"))

@@ -1,4 +1,4 @@
-"""The folder that a measurement's results go to: tried before the work, and its faults told as sentences."""
+"""The folder that a command's results go to: tried before the work, and its faults told as sentences."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 from lazydiffusion.errors import CannotWrite
 
 
-def check(out: Path, names: Sequence[str] = (), option: str = "--out") -> None:
+def check(out: Path, names: Sequence[str] = (), option: str = "--out", keep: bool = False) -> None:
     """Raise CannotWrite if a folder cannot be made, or files of these names cannot be written in it.
 
-    It really makes the folder and a file; leaves nothing behind. `option`: what the user is to choose anew.
+    It really makes the folder and a file, and leaves neither behind, unless it is to `keep` the folder. `option`: what
+    the user is to choose anew.
     """
     made: list[Path] = []
     try:
@@ -28,7 +29,7 @@ def check(out: Path, names: Sequence[str] = (), option: str = "--out") -> None:
         what = "cannot be written to" if out.is_dir() else "cannot be made"
         raise CannotWrite(f"The folder {out} {what}: {error.strerror}. Choose another {option}.") from error
     finally:
-        for folder in made:
+        for folder in [] if keep else made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
