@@ -113,7 +113,6 @@ class Panel(PanelWidgets):
         result = self.results.current
         if result is not None:
             self.results.remove(result)
-            self._hidden = False  # the next variation is welcome
 
     def step(self, by: int) -> None:
         """Choose the next (1) or the previous (-1) result."""
@@ -133,9 +132,7 @@ class Panel(PanelWidgets):
         self.settings.sketch.refill()
         chosen = self.results.current
         if chosen is not None and chosen.is_lost:
-            hidden = self._hidden
             self.results.choose(None)  # so that one click shows it, if the artist asks for it
-            self._hidden = hidden
         else:
             self._show(chosen, asked=False)
 
@@ -163,6 +160,7 @@ class Panel(PanelWidgets):
         self.previous.clicked.connect(lambda: self.step(-1))
         self.next.clicked.connect(lambda: self.step(1))
         self.results.chosen.connect(self._show_chosen)
+        self.results.put_aside.connect(self._put_aside)
         self.history.fetched.connect(self._fetched)
         self.history.reuse.connect(self.use_settings)
         self.history.failed.connect(self.notice.error)
@@ -291,8 +289,11 @@ class Panel(PanelWidgets):
                 self.preview.show(CanvasView(window), live.document, live.box, live.picture)
 
     def _show_chosen(self, result: Optional[Result]) -> None:
-        self._hidden = self.session.busy and result is None
+        self._hidden = self._hidden and result is None
         self._show(result, asked=True)
+
+    def _put_aside(self) -> None:
+        self._hidden = self.session.busy
 
     def _show(self, result: Optional[Result], asked: bool) -> None:
         """Show a result on the canvas, or none. `asked`: by the artist, who is told where it cannot be seen."""
@@ -333,6 +334,7 @@ class Panel(PanelWidgets):
         # The layer is there now; the preview would hide what the artist does with it.
         if self.results.current is result:
             self.results.choose(None)
+        self._put_aside()
         if layer.is_covered:
             covered = tr("Layers above the new one cover it, or change its look.")
             self.notice.ask((notice + " " + covered).strip(), tr("Move it to the top"), layer.move_to_top)

@@ -60,6 +60,8 @@ class ResultList(QtWidgets.QListWidget):
 
     chosen = QtCore.pyqtSignal(object)
     """A Result, or None."""
+    put_aside = QtCore.pyqtSignal()
+    """The artist clicked the chosen one, so that none is."""
 
     def __init__(self, parent: Optional[QtWidgets.QWidget] = None) -> None:
         super().__init__(parent)
@@ -150,6 +152,7 @@ class ResultList(QtWidgets.QListWidget):
     def _clicked(self) -> None:
         if self._pressed is not None and self._pressed is self.current:
             self.choose(None)
+            self.put_aside.emit()
 
     def _tell(self) -> None:
         if self.current is not self._told:
