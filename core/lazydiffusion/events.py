@@ -74,7 +74,7 @@ class Filled:
     saved: bool
     """Whether the fill is in the history, on disk. If not, the core still has it, but not for long."""
     notice: str = ""
-    """Why it could not be saved: a sentence for the user."""
+    """Why it could not be saved: a sentence for the user. Empty for a draft's, which was not to be saved."""
 
 
 @dataclass(frozen=True)

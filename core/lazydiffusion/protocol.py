@@ -148,6 +148,8 @@ class EditRequest:
     """Who asks, for instance "krita-4711": clients take turns."""
     while_watched: bool = False
     """End the edit when nobody follows its events any more: for a client that an editor may end at any moment."""
+    draft: bool = False
+    """Its fills stay out of the history until they are asked to be kept: for one of many that will not be wanted."""
 
     def __post_init__(self) -> None:
         width, height = self.canvas_size
@@ -193,6 +195,7 @@ class EditRequest:
             "protocol": PROTOCOL,
             "client": self.client,
             "while_watched": self.while_watched,
+            "draft": self.draft,
             "settings": asdict(self.settings),
             "canvas_size": list(self.canvas_size),
             "region": self.region.as_list() if self.region is not None else None,

@@ -13,7 +13,7 @@ from .qt import QtCore, QtWidgets
 
 NAME = "lazydiffusion"
 
-ACTIONS = ("generate", "cancel", "apply", "next", "previous")
+ACTIONS = ("generate", "live", "cancel", "apply", "next", "previous")
 """Krita takes their default shortcuts from lazydiffusion.action; their ids there begin with NAME and "_"."""
 
 
@@ -56,6 +56,7 @@ def action_texts() -> dict[str, str]:
     """What each action is called, in the order of the menu."""
     texts = (
         tr("LazyDiffusion: Generate"),
+        tr("LazyDiffusion: Live on or off"),
         tr("LazyDiffusion: Cancel"),
         tr("LazyDiffusion: Apply the result"),
         tr("LazyDiffusion: Next result"),
@@ -71,6 +72,7 @@ def trigger(main: QtWidgets.QMainWindow, name: str) -> None:
         return
     deeds: dict[str, Callable[[], None]] = {
         "generate": panel.generate,
+        "live": lambda: panel.switch_live(not panel.live.on),
         "cancel": panel.cancel,
         "apply": panel.apply,
         "next": lambda: panel.step(1),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
 from lazydiffusion.client import State
-from lazydiffusion.client.fields import prompt_hint
 from lazydiffusion.client.model_choice import Download
-from lazydiffusion.client.modes import Mode
 from lazydiffusion.client.words import nothing_selected, tr
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.protocol import EditSettings
@@ -15,28 +13,30 @@ from lazydiffusion.protocol import EditSettings
 from .applying import Applying
 from .core_watch import CoreWatch
 from .document import CanvasView, Document, NewLayer, active_document, window_of
-from .panel_widgets import PanelWidgets
-from .preferences import Preferences
+from .drafts import Drafts
+from .live import LiveEdit, Wanted
+from .panel_fields import PanelFields
+from .pen import Pen
 from .preview import Preview
 from .qt import QtCore, QtGui, QtWidgets
 from .results import Result
-from .session import EditSession, LivePreview
+from .session import EditSession, StepPreview
 
 Qt = QtCore.Qt
 
-SAVE_AFTER = 700
-"""Milliseconds after the last change of a field until the preferences are saved."""
 DOT = {"ready": "#4caf50", "busy": "#e0a030", "problem": "#d04545", "": "#888888"}
 """Colours of the core's state: readable on light and dark grounds."""
 
 
-class Panel(PanelWidgets):
+class Panel(PanelFields):
     """The docker of one window."""
 
     def __init__(self, parent: Optional[QtWidgets.QWidget] = None) -> None:
         super().__init__(parent)
-        self.preferences = Preferences.load()
         self.session = EditSession(self)
+        self.live = LiveEdit(self._wanted, self)
+        self.drafts = Drafts(self.live, self.results, self)
+        self.pen = Pen(self)
         self.watch = CoreWatch(self)
         self.preview = Preview(self)
         self.applying = Applying(self)
@@ -45,21 +45,19 @@ class Panel(PanelWidgets):
         """Whether the running edit has no result yet."""
         self._hidden = False
         """Whether the artist has hidden what the running edit makes, or applied it: nothing comes back by itself."""
-        self._saving = QtCore.QTimer(self)
-        self._saving.setSingleShot(True)
-        self._saving.setInterval(SAVE_AFTER)
-        self._saving.timeout.connect(lambda: self.preferences.save())
-        self._fill_in()
         self._connect()
         self._show_edit()
 
     # What actions and buttons do.
 
     def generate(self, everything: bool = False) -> None:
-        """Begin an edit of the picture in this window, or have it wait for the one that runs.
+        """Begin an edit of the picture in this window, or have it wait for the one that runs; with Live, keep its fill.
 
         What is missing is said in the notice.
         """
+        if self.live.on:
+            self._keep()
+            return
         waits = self.session.busy
         document = active_document(self)
         if document is None:
@@ -72,12 +70,12 @@ class Panel(PanelWidgets):
                 lambda: self.generate(everything=True),
             )
             return
-        self._edited()
+        self.read_fields()
         try:
             self.preferences.edit_settings()  # refused before the dice are thrown
             if not self.preferences.seed_locked:
                 self.settings.throw_dice()
-                self._edited()
+                self.read_fields()
             settings = self.preferences.edit_settings()
             self.session.start(
                 document,
@@ -102,6 +100,17 @@ class Panel(PanelWidgets):
         """End the running edit; its finished results stay."""
         self.session.cancel()
 
+    def switch_live(self, on: bool) -> None:
+        """Have the fill follow what the artist does, or no more; the last one stays."""
+        if on and not self.live.on:
+            self.read_fields()
+            self.notice.clear()
+            self.drafts.hidden = False
+            self.live.start()
+        elif not on and self.live.on:
+            self.live.stop()
+            self.drafts.keep()
+
     def apply(self) -> None:
         """Make the chosen result a layer."""
         result = self.results.current
@@ -120,16 +129,13 @@ class Panel(PanelWidgets):
 
     def use_settings(self, settings: EditSettings) -> None:
         """Take the fields of an earlier edit."""
-        self.preferences.take(settings)
-        # What it would keep away from must be seen.
-        self.preferences.show_negative |= bool(settings.negative_prompt)
-        self._fill_in()
-        self.preferences.save()
+        self.take(settings)
         self.notice.tell(tr("The seed is kept, as that edit's. Unlock it in the settings for another one."))
 
     def canvas_changed(self) -> None:
         """The window shows another picture, or none."""
         self.settings.sketch.refill()
+        self._watch_pen()
         chosen = self.results.current
         if chosen is not None and chosen.is_lost:
             self.results.choose(None)  # so that one click shows it, if the artist asks for it
@@ -141,20 +147,18 @@ class Panel(PanelWidgets):
         self.watch.watch(False)
         self.preview.hide()
         self.session.close()
+        self.live.stop()
+        self.pen.watch(None)
         self.applying.stop()
-        self._save_now()
+        self.save_now()
 
     def _connect(self) -> None:
-        self.modes.buttonToggled.connect(lambda button, on: self._mode_chosen() if on else None)
         for prompt in (self.prompt, self.negative):
-            prompt.textChanged.connect(self._edited)
             prompt.submitted.connect(lambda: self.generate())
         self.prompt.textChanged.connect(self.watch.core.warm)
-        self.settings.edited.connect(self._edited)
-        for fold in (self.negative_fold, self.settings_fold):
-            fold.toggled.connect(lambda open: self._edited())
         self.history_fold.toggled.connect(lambda open: self.history.load() if open else None)
         self.go.clicked.connect(self._go)
+        self.live_button.toggled.connect(self.switch_live)
         self.apply_button.clicked.connect(lambda: self.apply())
         self.discard_button.clicked.connect(lambda: self.discard())
         self.previous.clicked.connect(lambda: self.step(-1))
@@ -166,11 +170,16 @@ class Panel(PanelWidgets):
         self.history.failed.connect(self.notice.error)
         self.history.asked.connect(self.notice.ask)
         self.session.changed.connect(self._show_edit)
-        self.session.previewed.connect(self._show_live)
+        self.session.previewed.connect(self._show_preview)
         self.session.begun.connect(self._begun)
         self.session.found.connect(self._found)
         self.session.failed.connect(self.notice.error)
         self.session.ended.connect(self._ended)
+        self.live.changed.connect(self._show_edit)
+        self.live.found.connect(lambda result: self._enable())
+        self.live.kept.connect(self._kept)
+        self.live.failed.connect(self.notice.error)
+        self.pen.moved.connect(self._pen_moved)
         self.applying.changed.connect(self._show_edit)
         self.applying.failed.connect(self.notice.error)
         self.applying.applied.connect(self._applied)
@@ -188,65 +197,76 @@ class Panel(PanelWidgets):
         """Look no more."""
         super().hideEvent(event)
         self.watch.watch(False)
-        self._save_now()
+        self.save_now()
 
-    # Fields and preferences.
+    # Live.
 
-    def _fill_in(self) -> None:
-        values = self.preferences
-        known = (self.prompt, self.negative, self.modes, self.negative_fold, self.settings_fold)
-        was = [it.blockSignals(True) for it in known]
-        self.prompt.setPlainText(values.prompt)
-        self.negative.setPlainText(values.negative_prompt)
-        self.modes.button(list(Mode).index(values.edit_mode)).setChecked(True)
-        self.negative_fold.open = values.show_negative
-        self.settings_fold.open = values.show_settings
-        for it, blocked in zip(known, was):
-            it.blockSignals(blocked)
-        self.settings.show_values(values)
-        self._show_mode()
+    def _wanted(self) -> Union[Wanted, str]:
+        """What Live is to fill now, or what keeps it from that."""
+        if self.session.busy or self.applying.busy or self.pen.down or self.being_edited:
+            return ""  # soon: also when the artist has stopped typing
+        document = active_document(self)
+        if document is None:
+            return tr("Live: open a picture.")
+        if not document.has_selection:
+            return tr("Live: select what is to be filled.")
+        settings = self.preferences.edit_settings()
+        return Wanted(
+            document,
+            self.preferences.edit_mode,
+            settings,
+            self.settings.sketch.layer,
+            self.watch.core.window_tokens(settings.model),
+            self.devicePixelRatioF(),
+        )
 
-    def _edited(self) -> None:
-        values = self.preferences
-        values.mode = list(Mode)[self.modes.checkedId()].value
-        values.prompt, values.negative_prompt = self.prompt.toPlainText(), self.negative.toPlainText()
-        values.show_negative, values.show_settings = self.negative_fold.open, self.settings_fold.open
-        self.settings.store_values(values)
-        self._saving.start()
+    def _keep(self) -> None:
+        if self.drafts.keep():
+            self.notice.clear()
+        else:
+            self.notice.tell(tr("There is no new fill of Live to keep."))
 
-    def _save_now(self) -> None:
-        if self._saving.isActive():
-            self._saving.stop()
-            self.preferences.save()
+    def _kept(self, result: Result) -> None:
+        self._enable()
+        if self.history_fold.open:
+            self.history.load()
 
-    def _mode_chosen(self) -> None:
-        self._edited()
-        self._show_mode()
+    def _watch_pen(self) -> None:
+        window = window_of(self) if self.live.on else None
+        self.pen.watch(CanvasView(window).controller() if window is not None else None)
 
-    def _show_mode(self) -> None:
-        mode = self.preferences.edit_mode
-        self.prompt.setEnabled(mode.uses_prompt)
-        self.negative.setEnabled(mode.uses_prompt)
-        self.settings.sketch.setEnabled(mode.uses_prompt)
-        self.settings.strength.setEnabled(mode.uses_prompt)
-        self.prompt.setPlaceholderText(prompt_hint(mode))
+    def _pen_moved(self, down: bool) -> None:
+        # Only Live's: other fills are looked at, and nothing is painted below them.
+        chosen = self.results.current
+        self.preview.step_aside(down and chosen is not None and chosen is self.drafts.current)
+        if not down:
+            self.live.look()
 
     # The running edit and its results.
 
     def _go(self) -> None:
-        if not self.session.busy:
+        if self.live.on or not self.session.busy:
             self.generate()
         elif self._started.elapsed() > QtWidgets.QApplication.doubleClickInterval():
             self.cancel()  # not by the second half of a double-click
 
     def _show_edit(self) -> None:
         busy, applying = self.session.busy, self.applying.busy
-        self.go.setText(tr("Cancel") if busy else tr("Generate"))
-        self.go.setToolTip(
-            tr("End this edit. Shift+Enter in the prompt asks for another one after it")
-            if busy
-            else tr("Shift+Enter in the prompt does the same")
-        )
+        if self.live.on:
+            self.go.setText(tr("Keep"))
+            self.go.setToolTip(
+                tr("Keep this fill, in the list and in the history; the next one gets another place")
+            )
+        else:
+            self.go.setText(tr("Cancel") if busy else tr("Generate"))
+            self.go.setToolTip(
+                tr("End this edit. Shift+Enter in the prompt asks for another one after it")
+                if busy
+                else tr("Shift+Enter in the prompt does the same")
+            )
+        if self.live_button.isChecked() != self.live.on:
+            self.live_button.setChecked(self.live.on)
+        self._watch_pen()
         share = self.session.share if busy else self.applying.share
         self.progress.setVisible(busy or applying)
         # Not Qt's bar that runs to and fro: each of its frames would have Krita paint its whole window.
@@ -282,18 +302,21 @@ class Panel(PanelWidgets):
         if self.history_fold.open and state is not State.FAILED:
             self.history.load()
 
-    def _show_live(self, live: LivePreview) -> None:
+    def _show_preview(self, preview: StepPreview) -> None:
         if self.results.current is None and not self._hidden:
             window = window_of(self)
             if window is not None:
-                self.preview.show(CanvasView(window), live.document, live.box, live.picture)
+                self.preview.show(CanvasView(window), preview.document, preview.box, preview.picture)
 
     def _show_chosen(self, result: Optional[Result]) -> None:
         self._hidden = self._hidden and result is None
-        self._show(result, asked=True)
+        self.drafts.hidden = self.drafts.hidden and result is None
+        # A draft comes by itself.
+        self._show(result, asked=result is None or not result.draft)
 
     def _put_aside(self) -> None:
         self._hidden = self.session.busy
+        self.drafts.hidden = self.live.on
 
     def _show(self, result: Optional[Result], asked: bool) -> None:
         """Show a result on the canvas, or none. `asked`: by the artist, who is told where it cannot be seen."""
@@ -331,10 +354,13 @@ class Panel(PanelWidgets):
 
     def _applied(self, result: Result, layer: NewLayer, notice: str) -> None:
         self.results.mark_applied(result)
+        if result is self.drafts.current:
+            self.drafts.keep()
+        self.live.rest()
         # The layer is there now; the preview would hide what the artist does with it.
         if self.results.current is result:
             self.results.choose(None)
-        self._put_aside()
+        self._hidden = self.session.busy
         if layer.is_covered:
             covered = tr("Layers above the new one cover it, or change its look.")
             self.notice.ask((notice + " " + covered).strip(), tr("Move it to the top"), layer.move_to_top)
@@ -367,6 +393,6 @@ class Panel(PanelWidgets):
         if state == "loading" or self.watch.core.starting or self.session.busy:
             state = "busy"
         self.dot.set_colour(DOT.get(state, DOT[""]))
-        self.status.setText(self.session.text or self.applying.text or self.watch.core.text)
+        self.status.setText(self.session.text or self.applying.text or self.live.text or self.watch.core.text)
         self.settings.model.offer(self.watch.core.choices)
         self.settings.downloads.offer(self.watch.core.downloads)

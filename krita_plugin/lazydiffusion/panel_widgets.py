@@ -47,6 +47,15 @@ class PanelWidgets(QtWidgets.QWidget):
         self.settings_fold = Fold(tr("Settings"), self.settings, "lazySettingsFold")
         self.go = QtWidgets.QPushButton()
         self.go.setObjectName("lazyGenerate")
+        self.live_button = QtWidgets.QPushButton(tr("Live"))
+        self.live_button.setObjectName("lazyLive")
+        self.live_button.setCheckable(True)
+        self.live_button.setToolTip(
+            tr("The fill follows what you paint, select and type. Keep holds on to what you like")
+        )
+        go_row = QtWidgets.QHBoxLayout()
+        go_row.addWidget(self.go, 1)
+        go_row.addWidget(self.live_button)
         self.progress = QtWidgets.QProgressBar()
         self.progress.setObjectName("lazyProgress")
         self.progress.setTextVisible(False)
@@ -92,8 +101,10 @@ class PanelWidgets(QtWidgets.QWidget):
         layout.setContentsMargins(6, 6, 6, 6)
         layout.setSpacing(6)
         layout.addLayout(mode_row)
-        for widget in (self.prompt, self.negative_fold, self.settings_fold, self.go, self.progress):
+        for widget in (self.prompt, self.negative_fold, self.settings_fold):
             layout.addWidget(widget)
+        layout.addLayout(go_row)
+        layout.addWidget(self.progress)
         layout.addLayout(status_row)
         for widget in (self.notice, self.result_part, self.history_fold):
             layout.addWidget(widget)

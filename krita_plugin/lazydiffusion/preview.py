@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Optional
 
 from lazydiffusion.window import Box
@@ -24,6 +25,7 @@ class Preview(QtCore.QObject):
         self._overlay: Optional[_Overlay] = None
         self._view: Optional[CanvasView] = None
         self._document: Optional[Document] = None
+        self._aside = False
         self._timer = QtCore.QTimer(self)
         self._timer.setInterval(LOOK_AGAIN)
         self._timer.timeout.connect(self._look)
@@ -52,9 +54,16 @@ class Preview(QtCore.QObject):
             self._overlay = _Overlay(controller)
         self._overlay.set_picture(picture, box)
         self._overlay.follow(view)
-        self._overlay.show()
+        self._overlay.setVisible(not self._aside)
         self._overlay.raise_()
         self._timer.start()
+
+    def step_aside(self, aside: bool) -> None:
+        """Let the artist see what is painted below it, as long as the pen is down."""
+        self._aside = aside
+        with contextlib.suppress(RuntimeError):  # its canvas was closed, and the overlay with it
+            if self._overlay is not None:
+                self._overlay.setVisible(not aside)
 
     def hide(self) -> None:
         """Take it off the canvas."""

@@ -17,6 +17,8 @@ from .qt import QtCore, QtGui, QtWidgets
 CELL = THUMBNAIL + 6
 MOST_ROWS = 3
 """Rows of thumbnails that show at once."""
+LIVE = "#d04545"
+"""Colour of what Live makes and has not kept."""
 MOST_BYTES = 1 << 29
 """Of the fills that the docker holds."""
 
@@ -38,6 +40,8 @@ class Result:
     """Why it could not be saved, if it could not."""
     applied: bool = False
     """Whether a layer was made of it."""
+    draft: bool = False
+    """Whether it is Live's, which the next one replaces, and not in the history."""
 
     @property
     def box(self) -> Box:
@@ -110,6 +114,13 @@ class ResultList(QtWidgets.QListWidget):
         self._fit()
         self.scrollToItem(item)
 
+    def replace(self, old: Result, new: Result) -> None:
+        """Put one in the place of another; it is the chosen one where that was."""
+        row = self._results.index(old)
+        self._results[row] = new
+        self.item(row).setData(QtCore.Qt.ItemDataRole.UserRole, new)
+        self._tell()
+
     def choose(self, result: Optional[Result]) -> None:
         """Make one the chosen one, or none."""
         self.setCurrentRow(-1 if result is None else self._results.index(result))
@@ -137,6 +148,11 @@ class ResultList(QtWidgets.QListWidget):
     def mark_applied(self, result: Result) -> None:
         """Show that a layer was made of it."""
         result.applied = True
+        self.viewport().update()
+
+    def mark_kept(self, result: Result) -> None:
+        """Show that it is no draft any more."""
+        result.draft = False
         self.viewport().update()
 
     def mousePressEvent(self, event: QtGui.QMouseEvent) -> None:
@@ -176,7 +192,7 @@ class ResultList(QtWidgets.QListWidget):
 
 
 class _ThumbnailDelegate(QtWidgets.QStyledItemDelegate):
-    """Draws a thumbnail in the middle of its cell, framed when it is chosen, ticked when it was applied."""
+    """Draws a thumbnail in the middle of its cell: framed when chosen, ticked when applied, dotted while a draft."""
 
     def paint(
         self, painter: QtGui.QPainter, option: QtWidgets.QStyleOptionViewItem, index: QtCore.QModelIndex
@@ -193,6 +209,10 @@ class _ThumbnailDelegate(QtWidgets.QStyledItemDelegate):
         if option.state & QtWidgets.QStyle.StateFlag.State_Selected:
             painter.setPen(QtGui.QPen(option.palette.color(QtGui.QPalette.ColorRole.Highlight), 3))
             painter.drawRect(shown.adjusted(-1, -1, 1, 1))
+        if result.draft:
+            painter.setPen(QtGui.QPen(QtGui.QColor("white"), 1.5))
+            painter.setBrush(QtGui.QColor(LIVE))
+            painter.drawEllipse(QtCore.QRectF(shown.left() + 3, shown.top() + 3, 9, 9))
         if result.applied:
             badge = QtCore.QRectF(shown.right() - 18, shown.bottom() - 18, 16, 16)
             painter.setPen(QtGui.QPen(QtGui.QColor("white"), 1.5))

@@ -34,7 +34,7 @@ CLIENT = "krita-%d" % os.getpid()
 
 
 @dataclass(frozen=True)
-class LivePreview:
+class StepPreview:
     """How far a fill has come."""
 
     document: Document
@@ -60,7 +60,7 @@ class EditSession(QtCore.QObject):
     changed = QtCore.pyqtSignal()
     """`busy`, `text` or `share` changed."""
     previewed = QtCore.pyqtSignal(object)
-    """A LivePreview."""
+    """A StepPreview."""
     begun = QtCore.pyqtSignal()
     """An edit that had been waiting runs now."""
     found = QtCore.pyqtSignal(object)
@@ -252,7 +252,7 @@ class EditSession(QtCore.QObject):
         painter.setCompositionMode(QtGui.QPainter.CompositionMode.CompositionMode_DestinationIn)
         painter.drawImage(0, 0, self._mask_of(known, box, picture.size()))
         painter.end()
-        self.previewed.emit(LivePreview(known.document, box, Mipmap(picture)))
+        self.previewed.emit(StepPreview(known.document, box, Mipmap(picture)))
 
     def _mask_of(self, known: Snapshot, box: Box, size: QtCore.QSize) -> QtGui.QImage:
         """The selection in a box, at a preview's size: the same for all previews of an edit."""

@@ -44,14 +44,16 @@ def snapshot(
     everything: bool = False,
     sketch_layer: str = "",
     window_tokens: int = WINDOW_TOKENS,
+    earlier: Optional[EditRequest] = None,
 ) -> Work:
     """Work whose result is a Snapshot, of what is selected now: the artist may go on selecting while it is read.
 
     `everything`: fill the whole canvas instead of the selection. `sketch_layer`: a layer's id, or "". `window_tokens`:
-    side of the model's window. The work raises DocumentError, BadInput.
+    side of the model's window. `earlier`: a request of the same document, whose overview will do for the same
+    region. The work raises DocumentError, BadInput.
     """
     selected = None if everything else document.selected()
-    return _read(document, settings, selected, sketch_layer, window_tokens)
+    return _read(document, settings, selected, sketch_layer, window_tokens, earlier)
 
 
 def _read(
@@ -60,6 +62,7 @@ def _read(
     selected: Optional[Selected],
     sketch_layer: str,
     window_tokens: int,
+    earlier: Optional[EditRequest],
 ) -> Work:
     """`selected`: None fills the whole canvas."""
     size = document.size
@@ -79,7 +82,9 @@ def _read(
         mask += levels
         anything = anything or levels.count(0) < len(levels)
     overview = None
-    if region != document.whole:
+    if earlier is not None and (earlier.canvas_size, earlier.region) == (size, region):
+        overview = earlier.overview
+    elif region != document.whole:
         small = overview_size(size)
         overview = ImageData("bgra8", small, (yield from _overview(document, size, small)))
     _still(document, size)

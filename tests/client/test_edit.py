@@ -12,7 +12,7 @@ from lazydiffusion.window import Box
 
 pytestmark = pytest.mark.unit
 
-FILL = FillPixels(0, Box(3, 4, 2, 1), 7, bytes(range(8)))
+FILL = FillPixels(0, Box(3, 4, 2, 1), 7, bytes(range(8)), "e1")
 
 
 def edit_at(core: StandIn) -> Edit:

@@ -30,6 +30,8 @@ class FillPixels:
     seed: int
     rgba: bytes = field(repr=False)
     """box.w * box.h * 4 bytes: rows from the top, straight alpha, sRGB, transparent outside the mask."""
+    edit: str = ""
+    """The id of the edit that it is of."""
 
 
 class Edit:
@@ -60,11 +62,18 @@ class Edit:
             raise misunderstood() from error
         if min(w, h) < 1 or len(rgba) != 4 * w * h:
             raise misunderstood()
-        return FillPixels(fill, Box(x, y, w, h), seed, rgba)
+        return FillPixels(fill, Box(x, y, w, h), seed, rgba, self.id)
 
     def fill_png(self, fill: int) -> bytes:
         """The same as a PNG file."""
         return self._transport.content("%s/fills/%d" % (self._path, fill), PNG)[1]
+
+    def keep(self) -> None:
+        """Have the fills of a draft that has ended put into the history; nothing happens to any other edit's.
+
+        Raises EditRejected where the core has let go of them or cannot write them, CoreLost.
+        """
+        self._transport.json("POST", self._path + "/keep")
 
     def cancel(self) -> None:
         """End the edit soon; nothing happens if it has ended already. Raises CoreLost."""

@@ -20,7 +20,7 @@ from lazydiffusion.engines.names import ENGINES
 from lazydiffusion.errors import BadModel, LazyDiffusionError
 from lazydiffusion.known_models import KNOWN
 from lazydiffusion.protocol import MAX_VARIATIONS, PROTOCOL
-from lazydiffusion.service import event_streams, memory, pictures, schemas
+from lazydiffusion.service import drafts, event_streams, memory, pictures, schemas
 from lazydiffusion.service.downloads import Downloads
 from lazydiffusion.service.errors import (
     CannotBeDone,
@@ -219,6 +219,15 @@ def _add_edits(app: FastAPI, core: Core) -> None:
         if whole is None:
             raise NotThere("This fill is damaged on the disk. Delete its edit from the history.")
         return _picture(whole, as_png, saved[0].box, saved[0].seed)
+
+    @app.post("/v1/edits/{id}/keep", status_code=204, responses=_errors(404, 422, 423))
+    def keep(id: Id) -> None:
+        """Put a draft's fills into the history. An edit that is there already stays as it is."""
+        job = core.jobs.get(id)
+        if job is not None:
+            drafts.keep(job, core.history)
+        elif core.history.get(id) is None:
+            raise NotThere("There is no such edit: it was a draft, and the core has let go of it.")
 
     @app.delete("/v1/edits/{id}", status_code=204, responses=_errors(404))
     def cancel(id: Id) -> None:

@@ -45,7 +45,7 @@ class Intake:
         with self._room(decoding.decoded_bytes(asked)):
             await run_in_threadpool(self._shelf.find, asked.settings.model)
             edit = await run_in_threadpool(decoding.decode, asked)
-        job = Job(edit, asked.client)
+        job = Job(edit, asked.client, asked.draft)
         # Others may have come first meanwhile. From here to the queue nothing awaits, so none can now.
         with self._room(job.waiting_bytes):
             self._jobs.add(job)

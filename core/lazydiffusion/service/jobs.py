@@ -33,9 +33,11 @@ class EditCancelled(Exception):
 class Job:
     """One edit from its arrival to its end. Any thread may call it."""
 
-    def __init__(self, edit: Edit, client: str):
+    def __init__(self, edit: Edit, client: str, draft: bool = False):
+        """`draft`: see protocol.EditRequest."""
         self.id = secrets.token_hex(8)
         self.client = client
+        self.draft = draft
         self.settings = edit.settings
         self.entry = Entry(
             id=self.id, number=0, created=time.time(), settings=asdict(edit.settings),
@@ -43,6 +45,8 @@ class Job:
         )  # fmt: skip
         self.arrived = time.monotonic()
         self.fills: dict[int, Fill] = {}
+        self.thumbnails: dict[int, bytes] = {}
+        """Of a draft's fills, PNG files: what is around them is let go at the end."""
         self.unsaved: set[int] = set()
         """Fills that exist in memory alone: these are kept as long as possible."""
         self.on_end: Callable[[], None] = lambda: None

@@ -187,6 +187,8 @@ EDIT_BODY: dict[str, Any] = {
                         "properties": {
                             "protocol": {"type": "integer", "const": protocol.PROTOCOL},
                             "client": {"type": "string", "maxLength": protocol.MAX_CLIENT},
+                            "while_watched": {"type": "boolean"},
+                            "draft": {"type": "boolean"},
                             "settings": {"type": "object"},
                             "canvas_size": {
                                 "type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2,

@@ -203,8 +203,9 @@ def _read_header(data: bytes) -> dict[str, Any]:
         raise WrongRequest('"settings" must be an object.')
     if not _is_text(header.get("client", "")):
         raise WrongRequest('"client" must be a text.')
-    if not isinstance(header.get("while_watched", False), bool):
-        raise WrongRequest('"while_watched" must be true or false.')
+    for name in ("while_watched", "draft"):
+        if not isinstance(header.get(name, False), bool):
+            raise WrongRequest(f'"{name}" must be true or false.')
     return header
 
 
@@ -231,7 +232,7 @@ def _assemble(header: dict[str, Any], parts: dict[str, bytearray]) -> EditReques
     return EditRequest(
         settings=settings, canvas_size=size, region=region, client=header.get("client", ""),
         canvas=given["canvas"], mask=given["mask"], sketch=given.get("sketch"), overview=given.get("overview"),
-        while_watched=header.get("while_watched", False),
+        while_watched=header.get("while_watched", False), draft=header.get("draft", False),
     )  # fmt: skip
 
 

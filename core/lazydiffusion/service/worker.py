@@ -143,13 +143,19 @@ class Worker(threading.Thread):
         raise AssertionError("the second try returns or raises")
 
     def _keep(self, job: Job, number: int, fill: Fill, report: Report) -> None:
-        """Put a fill into the history, then tell of it. What cannot be written stays in memory and says why."""
+        """Put a fill into the history, unless it is a draft's, then tell of it.
+
+        What cannot be written stays in memory and says why.
+        """
         saving = time.monotonic()
         saved = SavedFill(number, fill.seed, fill.box.as_list())
         notice = ""
         try:
             thumbnail = pictures.thumbnail(job.edit.canvas, fill)
-            self.history.add_fill(job.entry, saved, pictures.stored_png(fill.pixels), thumbnail)
+            if job.draft:
+                job.thumbnails[number] = thumbnail
+            else:
+                self.history.add_fill(job.entry, saved, pictures.stored_png(fill.pixels), thumbnail)
         except Exception as error:  # whatever it is, a finished fill is not lost for it
             job.unsaved.add(number)
             reason = error.strerror if isinstance(error, OSError) else None
@@ -160,7 +166,8 @@ class Worker(threading.Thread):
             LOG.warning(notice, exc_info=reason is None)
         report.ms["save"] = report.ms.get("save", 0.0) + 1000 * (time.monotonic() - saving)
         job.fills[number] = fill
-        job.publish(events.Filled(number, fill.seed, saved.box, saved=not notice, notice=notice))
+        in_history = not (job.draft or notice)
+        job.publish(events.Filled(number, fill.seed, saved.box, saved=in_history, notice=notice))
 
     def _unexpected(self, error: Exception) -> events.Failed:
         """After an error of the GPU itself nothing works any more in this process: the next edit needs a new one."""
