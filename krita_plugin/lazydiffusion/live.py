@@ -200,8 +200,11 @@ class LiveEdit(QtCore.QObject):
         self._again()
 
     def _compare(self, look: _Look) -> None:
-        self._took = self._clock.elapsed()
         self._stop_looking()
+        last = self._last
+        # The first look at a place reads the whole canvas for its overview, once.
+        first = last is None or last.snapshot.region != look.snapshot.region
+        self._took = 0 if first else self._clock.elapsed()
         if self._resting or look.shows_the_same(self._last):
             self._last, self._resting = look, False
             self._say(hint(look.wanted))

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import contextlib
+from typing import Any, Optional
 
-from .qt import QtCore, QtWidgets
+from .qt import QtCore, QtGui, QtWidgets
 
 _Type = QtCore.QEvent.Type
 _DOWN = (_Type.MouseButtonPress, _Type.MouseButtonDblClick, _Type.TabletPress, _Type.TouchBegin)
 _UP = (_Type.MouseButtonRelease, _Type.TabletRelease, _Type.TouchEnd, _Type.TouchCancel)
 LOST = 5000
-"""Milliseconds without any event of the canvas after which the pen is taken to be up: somebody else had its release."""
+"""Milliseconds without any event after which the pen is taken to be up: somebody else had its release."""
 
 
 class Pen(QtCore.QObject):
-    """Hears the events of one canvas, and leaves them alone."""
+    """Hears what one canvas is given, and leaves it alone.
+
+    Krita's canvas keeps its events from everybody else, so they are heard in the window, which has them before.
+    """
 
     moved = QtCore.pyqtSignal(bool)
     """Whether it is down now."""
 
     def __init__(self, parent: Optional[QtCore.QObject] = None) -> None:
         super().__init__(parent)
-        self._controller: Optional[QtWidgets.QAbstractScrollArea] = None
+        self._canvas: Optional[QtWidgets.QWidget] = None
+        self._window: Optional[QtGui.QWindow] = None
         self._down = False
         self._last = QtCore.QElapsedTimer()
         self._last.start()
@@ -35,20 +40,24 @@ class Pen(QtCore.QObject):
 
     def watch(self, controller: Optional[QtWidgets.QAbstractScrollArea]) -> None:
         """Hear this canvas (the scroll area around it) and no other; None: none."""
-        if controller is self._controller:
-            return
-        for widget in self._widgets():
-            widget.removeEventFilter(self)
-        self._controller = controller
-        for widget in self._widgets():
-            widget.installEventFilter(self)
-        self._set(False)
+        canvas = controller.viewport() if controller is not None else None
+        window = canvas.window().windowHandle() if canvas is not None else None
+        if canvas is not self._canvas:
+            self._set(False)
+        self._canvas = canvas
+        if window is not self._window:
+            with contextlib.suppress(RuntimeError):  # it was closed
+                if self._window is not None:
+                    self._window.removeEventFilter(self)
+            if window is not None:
+                window.installEventFilter(self)
+            self._window = window
 
     def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:
         """Qt's own hook."""
         kind = event.type()
         if kind in _DOWN:
-            self._set(True)
+            self._set(self._down or self._is_on_canvas(event))
         elif kind in _UP:
             self._set(False)
         if self._down:
@@ -61,10 +70,14 @@ class Pen(QtCore.QObject):
             self._last.restart()
             self.moved.emit(down)
 
-    def _widgets(self) -> list[QtWidgets.QWidget]:
-        """What gets a canvas's events: Krita's own widget lies in the viewport."""
+    def _is_on_canvas(self, event: Any) -> bool:
+        if event.type() == _Type.TouchBegin:
+            return True  # of several points: where they are does not matter much
+        at = (
+            event.globalPosition().toPoint() if hasattr(event, "globalPosition") else event.globalPos()
+        )  # Qt 6, Qt 5
         try:
-            viewport = self._controller.viewport() if self._controller is not None else None
-            return [viewport, *viewport.findChildren(QtWidgets.QWidget)] if viewport is not None else []
+            canvas = self._canvas
+            return canvas is not None and canvas.rect().contains(canvas.mapFromGlobal(at))
         except RuntimeError:
-            return []  # it was closed
+            return False  # it was closed

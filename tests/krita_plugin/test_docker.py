@@ -65,9 +65,9 @@ def test_the_actions_are_those_of_the_action_file(two: tuple[DockedBench, Docked
     shortcuts = [action.findtext("shortcut") for action in tree.iter("Action")]
     made = {name: action.text() for name, action in two[0].window.actions.items()}
     assert made == listed
-    assert len(listed) == 5
+    assert len(listed) == 6
     assert all(shortcuts)
-    assert len(set(shortcuts)) == 5
+    assert len(set(shortcuts)) == 6
 
 
 def test_each_action_works_in_its_own_window(two: tuple[DockedBench, DockedBench]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from krita_plugin.lazydiffusion.session import LivePreview
+from krita_plugin.lazydiffusion.session import StepPreview
 from PyQt6 import QtCore, QtGui
 from pytestqt.qtbot import QtBot
 from tests.krita_plugin.conftest import Bench, layers
@@ -89,7 +89,7 @@ def test_variations_come_one_after_the_other_and_the_first_is_shown(bench: Bench
 def test_the_first_fill_is_shown_as_it_comes(bench: Bench) -> None:
     bench.open()
     panel = bench.panel
-    shown: list[LivePreview] = []
+    shown: list[StepPreview] = []
     panel.session.previewed.connect(lambda live: shown.append(live) if bench.overlay is not None else None)
     panel.settings.steps.setValue(200)
     bench.generate(variations=2)

@@ -179,17 +179,36 @@ def test_the_fill_steps_aside_while_the_pen_is_down(watched: Watched) -> None:
     bench, document = watched.bench, document_of(watched.bench)
     watched.next(watched.on)
     canvas = bench.window.area.activeSubWindow().widget().viewport()
+    window, at = bench.window.widget.windowHandle(), canvas.mapTo(bench.window.widget, QtCore.QPoint(10, 10))
+    left = QtCore.Qt.MouseButton.LeftButton
+    beside = bench.panel.prompt.mapTo(bench.window.widget, QtCore.QPoint(10, 10))
+    QtTest.QTest.mousePress(window, left, pos=beside)
     assert bench.overlay is not None
-    QtTest.QTest.mousePress(canvas, QtCore.Qt.MouseButton.LeftButton, pos=QtCore.QPoint(10, 10))
+    QtTest.QTest.mouseRelease(window, left, pos=beside)
+
+    QtTest.QTest.mousePress(window, left, pos=at)
     assert bench.overlay is None
     stroke(document, "red", (0, 0, 50, 120))
     count, read = len(watched.found), document.read_px
     bench.qtbot.wait(800)
     assert (len(watched.found), document.read_px) == (count, read), "a stroke is not disturbed"
-    watched.next(
-        lambda: QtTest.QTest.mouseRelease(canvas, QtCore.Qt.MouseButton.LeftButton, pos=QtCore.QPoint(40, 90))
-    )
+    watched.next(lambda: QtTest.QTest.mouseRelease(window, left, pos=at))
     assert bench.overlay is not None
+
+
+def test_a_pen_whose_release_was_lost_does_not_stop_it(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = watched.bench
+    watched.next(watched.on)
+    canvas = bench.window.area.activeSubWindow().widget().viewport()
+    at = canvas.mapTo(bench.window.widget, QtCore.QPoint(10, 10))
+    monkeypatch.setattr("krita_plugin.lazydiffusion.pen.LOST", 500)
+    window = bench.window.widget.windowHandle()
+    QtTest.QTest.mousePress(window, QtCore.Qt.MouseButton.LeftButton, pos=at)
+    watched.next(lambda: stroke(document_of(bench), "red", (0, 0, 50, 120)))
+    assert bench.overlay is not None
+    QtTest.QTest.mouseRelease(window, QtCore.Qt.MouseButton.LeftButton, pos=at)
 
 
 def test_a_fill_that_was_clicked_away_stays_away(watched: Watched) -> None:
@@ -280,8 +299,8 @@ def test_a_picture_that_is_closed_is_missed(watched: Watched) -> None:
     bench.panel.canvas_changed()
     bench.wait_until(lambda: bench.panel.status.text() == "Live: open a picture.")
     assert bench.overlay is None
-    bench.open()
-    assert bench.panel.results.current is watched.next()
+    made = watched.next(bench.open)
+    assert bench.panel.results.current is made
 
 
 def test_closing_down_ends_it(watched: Watched) -> None:

@@ -62,7 +62,7 @@ def test_what_cannot_be_kept_is_said(core: Core) -> None:
 def test_old_drafts_are_let_go_of(core: Core) -> None:
     first = core.submit(replace(edit_request(), draft=True))
     first.wait()
-    for _ in range(KEEP_JOBS):
+    for _ in range(KEEP_JOBS + 1):
         core.submit(replace(edit_request(steps=1), draft=True)).wait()
     with pytest.raises(EditRejected, match="let go of it"):
         first.keep()

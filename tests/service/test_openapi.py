@@ -26,8 +26,8 @@ STOP = "POST /v1/stop"
 """Tested by itself, because it ends the core."""
 REQUESTS = {
     "GET /v1/health", "GET /v1/info", "POST /v1/edits", "GET /v1/edits/{id}/events", "GET /v1/edits/{id}/fills/{k}",
-    "DELETE /v1/edits/{id}", "GET /v1/history", "GET /v1/history/{id}/fills/{k}/thumbnail", "DELETE /v1/history/{id}",
-    "DELETE /v1/history", "POST /v1/models/{name}/{what}", "POST /v1/models/{name}/download",
+    "POST /v1/edits/{id}/keep", "DELETE /v1/edits/{id}", "GET /v1/history", "GET /v1/history/{id}/fills/{k}/thumbnail",
+    "DELETE /v1/history/{id}", "DELETE /v1/history", "POST /v1/models/{name}/{what}", "POST /v1/models/{name}/download",
     "DELETE /v1/models/{name}/download", STOP,
 }  # fmt: skip
 EXAMPLES = 40

@@ -19,6 +19,7 @@ for document in app.documents():
 """
 
 TIDY = f"""{PANEL}
+panel.switch_live(False)
 panel.cancel()
 panel.notice.clear()
 panel.settings.show_values(type(panel.preferences)(model=panel.preferences.model))
