@@ -53,6 +53,8 @@ def listen(event):
     hear(event)
 panel.session._controller._on_event = listen
 panel.session.ended.connect(at("ended"))
+panel.pen.moved.connect(lambda down: None if down else at("pen up")())
+panel.live.found.connect(at("followed"))
 from lazydiffusion import turns
 from lazydiffusion.background import GuiThread
 def timed(function, name):
@@ -147,6 +149,33 @@ def measure(artist: Artist, side: int, rounds: int, gaps: bool) -> dict[str, lis
         row["click to layer"] = row["click to result"] + row["apply to layer"]
         krita.key("ctrl+z")
         rows.append(row)
+    live = measure_live(artist, side, rounds, gaps)
+    return {name: [row[name] for row in rows] for name in rows[0]} | live
+
+
+def measure_live(artist: Artist, side: int, rounds: int, gaps: bool) -> dict[str, list[float]]:
+    """Strokes of a brush into what is selected, with Live on and half the strength; of each the milliseconds by name."""
+    krita, display = artist.krita, artist.krita.display
+    krita.ask("app.action('KritaShape/KisToolBrush').trigger()")
+    artist.panel("panel.settings.strength.setValue(50)")
+    artist.panel("panel.live_button.click()")
+    krita.wait_for(f"{PANEL}return panel.drafts.current is not None", 120)
+    rows: list[dict[str, float]] = []
+    for number in range(rounds):
+        time.sleep(2)
+        x, y = artist.on_screen(side / 2, side / 2 + 10 * number)
+        display.move(x, y)
+        display.xdotool("mousedown", "1")
+        display.move(x + 20, y)
+        krita.wait_for(f"{PANEL}return panel.pen.down")
+        krita.ask(RESET)
+        display.xdotool("mouseup", "1")
+        krita.wait_for("'followed' in keep['times']", 120)
+        times, work, stall = measured(krita, f"{side} x {side}, Live, stroke {number}", gaps)
+        followed = 1000 * (times["followed"] - times["pen up"])
+        rows.append({"Live: pen up to fill": followed, "Live: stall": stall, "Live: plugin": work})
+    artist.panel("panel.live_button.click()")
+    artist.panel("panel.settings.strength.setValue(100)")
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
