@@ -154,7 +154,7 @@ def measure(artist: Artist, side: int, rounds: int, gaps: bool) -> dict[str, lis
 
 
 def measure_live(artist: Artist, side: int, rounds: int, gaps: bool) -> dict[str, list[float]]:
-    """Strokes of a brush into what is selected, with Live on and half the strength; of each the milliseconds by name."""
+    """Strokes of a brush into what is selected, with Live on and half the strength: each one's milliseconds by name."""
     krita, display = artist.krita, artist.krita.display
     krita.ask("app.action('KritaShape/KisToolBrush').trigger()")
     artist.panel("panel.settings.strength.setValue(50)")
