@@ -11,6 +11,7 @@ gi.require_version("Gdk", "3.0")
 from gi.repository import Gdk, GimpUi, GLib, Gtk  # noqa: E402 - after their versions
 
 from lazydiffusion.client.words import tr  # noqa: E402
+from lazydiffusion.errors import LazyDiffusionError  # noqa: E402
 
 ROLE = "lazydiffusion"
 """What GIMP and the window manager know the dialogs by."""
@@ -20,9 +21,25 @@ TITLE_BAR = 40
 """Px that a window manager may add to a window's height."""
 
 
-def dialog(title: str, name: str) -> GimpUi.Dialog:
-    """An empty dialog of GIMP's, above the image's window."""
+class NoScreen(LazyDiffusionError):
+    """A window was asked for where there is no screen for one."""
+
+
+def start_windows() -> None:
+    """Before the first window. Raises NoScreen: GTK itself would end the process."""
+    if Gdk.Display.get_default() is None:
+        raise NoScreen(
+            tr(
+                "A dialog was asked for, but there is no screen. In a script, set run-mode to NONINTERACTIVE and give "
+                "the arguments."
+            )
+        )
     GimpUi.init(ROLE)
+
+
+def dialog(title: str, name: str) -> GimpUi.Dialog:
+    """An empty dialog of GIMP's, above the image's window. Raises NoScreen."""
+    start_windows()
     settings = Gtk.Settings.get_default()
     header = settings is not None and settings.get_property("gtk-dialogs-use-header")
     made = GimpUi.Dialog(title=title, role="%s-%s" % (ROLE, name), use_header_bar=int(header))
@@ -120,6 +137,7 @@ __all__ = [
     "Gdk",
     "GimpUi",
     "Gtk",
+    "NoScreen",
     "Scrolling",
     "button",
     "column",
@@ -128,6 +146,7 @@ __all__ = [
     "room_for",
     "row",
     "see_through",
+    "start_windows",
     "tr",
     "wrapping",
 ]

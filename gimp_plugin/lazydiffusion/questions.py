@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from .gtk import ROLE, GimpUi, Gtk, tr
+from .gtk import Gtk, start_windows, tr
 
 
 def may_convert(parent: Optional[Any]) -> bool:
@@ -27,8 +27,8 @@ def may_forget(parent: Optional[Any], count: int) -> bool:
 
 
 def _is_answered(parent: Optional[Any], name: str, text: str, more: str, yes: str, default: Any) -> bool:
-    """Whether the button `yes` is the answer. `default`: the response that Enter gives."""
-    GimpUi.init(ROLE)
+    """Whether the button `yes` is the answer. `default`: the response that Enter gives. Raises NoScreen."""
+    start_windows()
     asked = Gtk.MessageDialog(
         transient_for=parent,
         modal=True,

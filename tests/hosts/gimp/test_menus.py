@@ -13,7 +13,7 @@ from tests.hosts.installing import MODEL
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-AGAIN = "plug-in-lazydiffusion-fill-again"
+AGAIN, HISTORY = "plug-in-lazydiffusion-fill-again", "plug-in-lazydiffusion-history"
 RUN = "return run(name, image, run_mode=getattr(Gimp.RunMode, mode), **given)"
 NOTHING = "Nothing is selected. Select what is to be "
 INDEXED = "The image is indexed: with its palette the fill's colours would be lost. Convert it by Image > Mode > RGB"
@@ -51,6 +51,23 @@ def test_of_an_indexed_image_too(painter: Painter) -> None:
     painter.select(*BOX)
     assert run(painter, FILL, "NONINTERACTIVE")["error"] == INDEXED + " first, or set convert-indexed."
     assert run(painter, AGAIN, "INTERACTIVE")["error"] == INDEXED + ", then try again."
+
+
+def test_a_dialog_without_a_screen_is_refused_in_a_sentence(painter: Painter) -> None:
+    """GTK would end the process, and GIMP say that it crashed and may have done harm."""
+    told = (
+        "A dialog was asked for, but there is no screen. In a script, set run-mode to NONINTERACTIVE and give the "
+        "arguments."
+    )
+    refused = {"status": "EXECUTION_ERROR", "error": told, "layers": []}
+    painter.create(picture())
+    for name in (FILL, HISTORY):
+        assert run(painter, name, "INTERACTIVE") == refused
+    painter.delete()
+    painter.create(picture(), indexed=True)
+    painter.select(*BOX)
+    assert run(painter, REMOVE, "INTERACTIVE") == refused, "its question is a dialog too"
+    assert painter.layers == ["Background"]
 
 
 def test_a_scripts_strength_reaches_the_core(painter: Painter) -> None:
