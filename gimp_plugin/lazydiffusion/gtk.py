@@ -106,6 +106,7 @@ class Scrolling:
         # As its least height: a window grows for nothing else.
         height = self._child.get_preferred_height().natural_height
         least = min(height, self._most) if self._most >= 0 else height
+        self.widget.set_vexpand(height > least)  # into what the window has left
         if self.widget.get_min_content_height() != least:
             self.widget.set_min_content_height(least)
 

@@ -60,6 +60,7 @@ return bad
 """
 SMALL = 660
 """What a screen of 768 px has for a dialog, px."""
+FORM = "return find('lazyForm').get_allocation().height"
 HEIGHT = "return find('lazyFill').get_allocation().height"
 FIT = """
 import gc
@@ -233,7 +234,12 @@ def test_on_a_small_screen_the_fields_scroll_and_all_buttons_are_in_sight(
     plugin.ask("find('lazyModel').grab_focus()")
     plugin.settle()
     top, bottom = plugin.ask(IN_SIGHT, name="lazyModel")
-    assert 0 <= top < bottom <= plugin.ask("return find('lazyForm').get_allocation().height"), "scrolled to"
+    form = plugin.ask(FORM)
+    assert 0 <= top < bottom <= form, "scrolled to"
+    painter.ask("Gimp.Selection.all(image)")
+    plugin.key("ctrl+Return")
+    plugin.wait_for(f"({FORM.removeprefix('return ')}) > form + 40", 10, form=form)  # without the notice
+    plugin.wait_for(f"{RESULTS} == 1 and {READY}", 90)
     plugin.key("Escape")
     plugin.wait_until_ended()
     painter.delete()
