@@ -32,12 +32,12 @@ from .gtk import (
     dialog,
     room_for,
     row,
-    see_through,
     tr,
     wrapping,
 )
 from .history_dialog import HistoryDialog
 from .image import Picture
+from .notice import Notice
 from .questions import may_convert
 from .remembered import remember
 from .results import VIEW, Result, ResultList, View
@@ -86,8 +86,6 @@ class FillDialog:
             call=in_main,
             client=CLIENT,
         )
-        self._answer: Optional[Callable[[], None]] = None
-        """What the button in the notice does."""
         self.core = CoreView(self._show_core, in_background, CLIENT, lambda text, bad: self.tell(text))
         self._make()
         self._given = values_of(config)
@@ -105,7 +103,6 @@ class FillDialog:
     def run(self) -> Optional[list[Any]]:
         """Show it until it is closed; gives the layers that were made, None where nothing was done."""
         self.window.show_all()
-        self._hide_empty()
         self.form.prompt.text.grab_focus()
         self._timer = GLib.timeout_add(LOOK_EVERY, self._look_at_core)
         self.core.warm()
@@ -130,16 +127,9 @@ class FillDialog:
         self.bar = Gtk.ProgressBar()
         self.bar.set_name("lazyProgress")
         self.status = wrapping("lazyStatus")
-        self.notice = wrapping("lazyNotice")
-        self.notice_button = button("", "lazyNoticeAnswer")
-        self.notice_button.connect("clicked", lambda button: self._answer_notice())
-        self.notice_part = Gtk.InfoBar(message_type=Gtk.MessageType.WARNING)
-        self.notice_part.set_name("lazyNoticePart")
-        told = column(self.notice, self.notice_button)
-        see_through(told, self.notice)
-        self.notice_part.get_content_area().pack_start(told, True, True, 0)
+        self.notice = Notice("lazyNotice", Gtk.MessageType.WARNING)
         self._form_part = Scrolling(self.form.widget, "lazyForm")
-        left = column(self._form_part.widget, self.go, self.bar, self.status, self.notice_part)
+        left = column(self._form_part.widget, self.go, self.bar, self.status, self.notice.widget)
         left.set_size_request(300, -1)
         self.view = Gtk.Image()
         self.view.set_name("lazyView")
@@ -159,10 +149,6 @@ class FillDialog:
     def fit(self, height: int) -> None:
         """Let the fields scroll where the dialog would be higher than that, px, with a notice of some lines below."""
         self._form_part.limit(max(LEAST_FORM, height - BESIDE_FORM))
-
-    def _hide_empty(self) -> None:
-        self.notice_part.set_visible(bool(self.notice.get_text()))
-        self.notice_button.set_visible(self._answer is not None)
 
     # What buttons and keys do.
 
@@ -216,7 +202,7 @@ class FillDialog:
             return
         try:
             self.picture.check_ready()
-            notice = placement(result.fill.box, result.canvas_size, self.picture.size)
+            place = placement(result.fill.box, result.canvas_size, self.picture.size)
             if self.picture.is_indexed and not self._may_convert():
                 return
             [layer] = self.picture.add_layers([result.layer], result.settings.feather > 0)
@@ -226,39 +212,12 @@ class FillDialog:
         self._layers.insert(0, layer)
         self._left_alone = self.busy
         self.results.mark_applied(result)
-        self._tell_of_layer(layer, notice)
-
-    def _tell_of_layer(self, layer: Any, notice: str) -> None:
-        """Say what the artist should know of a new layer. `notice`: about its place, or ""."""
-        if not self.picture.is_covered(layer):
-            self.tell(notice)
-            return
-        above = tr("Layers above this one cover it or change its look.")
-        to_top = tr("_Move it to the top"), lambda: self._raise(layer)
-        self.tell("%s %s" % (notice, above) if notice else above, to_top)
-
-    def _raise(self, layer: Any) -> None:
-        try:
-            self.picture.raise_to_top(layer)
-        except CoreError as error:
-            self.tell(str(error))
+        self.notice.tell_of_layer(self.picture, layer, place)
 
     def tell(self, text: str, answer: Optional[tuple[str, Callable[[], None]]] = None) -> None:
         """Say something in the notice; "" takes it away. `answer`: what a button below it says, and does."""
-        if not self._open:
-            return
-        self.notice.set_text(text)
-        self.notice_part.set_visible(bool(text))
-        self.notice_button.set_visible(answer is not None)
-        if answer is not None:
-            self.notice_button.set_label(answer[0])
-        self._answer = answer[1] if answer is not None else None
-
-    def _answer_notice(self) -> None:
-        answer = self._answer
-        self.tell("")
-        if answer is not None:
-            answer()
+        if self._open:
+            self.notice.tell(text, answer)
 
     def _ask_download(self, download: Download) -> None:
         self.tell(download.text, (download.answer, lambda: self.core.answer(download)))

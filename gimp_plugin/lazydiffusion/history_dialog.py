@@ -13,8 +13,9 @@ from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import EditSettings
 
 from .background import in_background, in_main
-from .gtk import SPACE, GLib, Gtk, column, dialog, tr, wrapping
+from .gtk import SPACE, GLib, Gtk, column, dialog, tr
 from .image import NewLayer, Picture
+from .notice import Notice
 from .pixbufs import PIXBUF, decoded, fitted, pixbuf_of, scaled
 from .questions import may_convert, may_forget
 from .snapshot import CLIENT
@@ -70,10 +71,10 @@ class HistoryDialog:
         scrolled = Gtk.ScrolledWindow(shadow_type=Gtk.ShadowType.IN, hscrollbar_policy=Gtk.PolicyType.NEVER)
         scrolled.set_vexpand(True)
         scrolled.add(self.list)
-        self.notice = wrapping("lazyHistoryNotice")
+        self.notice = Notice("lazyHistoryNotice", Gtk.MessageType.OTHER)
         content = self.window.get_content_area()
         content.set_border_width(2 * SPACE)
-        content.pack_start(column(self.notice, scrolled), True, True, 0)
+        content.pack_start(column(self.notice.widget, scrolled), True, True, 0)
         self._enable()
 
     @property
@@ -123,10 +124,11 @@ class HistoryDialog:
                 if self.picture.is_open and self.picture.is_indexed and not may_convert(self.window):
                     return
                 self.picture.check_ready()
-                notice = placement(fill.box, it.entry.canvas_size, self.picture.size)
+                place = placement(fill.box, it.entry.canvas_size, self.picture.size)
                 layer = NewLayer(layer_name(it.entry.settings.prompt, fill.seed), fill.box, fill.rgba)
-                self.layers = self.picture.add_layers([layer], it.entry.settings.feather > 0) + self.layers
-                self.tell(notice)
+                [new] = self.picture.add_layers([layer], it.entry.settings.feather > 0)
+                self.layers.insert(0, new)
+                self.notice.tell_of_layer(self.picture, new, place)
             except CoreError as error:
                 self.tell(str(error))
 
@@ -149,8 +151,7 @@ class HistoryDialog:
     def tell(self, text: str) -> None:
         """Say something above the list."""
         if self._open:
-            self.notice.set_text(text)
-            self.notice.set_visible(bool(text))
+            self.notice.tell(text)
 
     def _failed(self, error: Exception) -> None:
         self.tell(str(error))

@@ -330,7 +330,7 @@ def test_the_history_gives_layers_and_settings(painter: Painter, plugin: Plugin)
     history.click("lazyHistoryApply")
     assert until_layers(painter, 2)[0] == f"a blue boat (seed {seed})"
     assert painter.ask("return told(image.get_layers()[0])['mask'] is not None")
-    history.wait_for("not find('lazyHistoryNotice').get_visible()")
+    history.wait_for("not find('lazyHistoryNoticePart').get_visible()")
     history.click("lazyReuse")
     history.wait_until_shown("lazyPrompt")
     assert history.ask(PROMPT) == "a blue boat"

@@ -147,6 +147,30 @@ def test_a_covered_layer_can_be_moved_to_the_top(painter: Painter, plugin: Plugi
     assert painter.layers == [["Group", ["Over", "Below"]], "Background"]
 
 
+def test_the_history_tells_of_layers_above_and_moves_the_new_one_to_the_top(
+    painter: Painter, plugin: Plugin
+) -> None:
+    painter.ask(ARRANGE, x=0, y=0, w=160, h=120, into=True, selected="Below", hidden=[])
+    generate(plugin)
+    open_history(plugin)
+    assert not plugin.ask("find('lazyHistoryNoticePart').get_visible()")
+    plugin.click("lazyHistoryApply")
+    plugin.wait_until_shown("lazyHistoryNoticeAnswer", 10)
+    assert plugin.ask("find('lazyHistoryNotice').get_text()") == COVERED
+    [[_, [over, new, below]], background] = painter.layers
+    assert (over, below, background) == ("Over", "Below", "Background")
+    plugin.key("alt+m")
+    until_layers(painter, 3)
+    assert painter.layers == [new, ["Group", ["Over", "Below"]], "Background"]
+    plugin.wait_for("not find('lazyHistoryNoticePart').get_visible()", 10)
+    plugin.click("lazyHistoryApply")
+    until_layers(painter, 4)
+    plugin.settle()
+    assert not plugin.ask("find('lazyHistoryNoticePart').get_visible()"), "nothing lies above this one"
+    plugin.click("lazyHistoryClose")
+    plugin.wait_for("find('lazyFill').has_toplevel_focus()", 10)
+
+
 def test_a_layer_that_is_gone_cannot_be_moved(painter: Painter, plugin: Plugin) -> None:
     painter.ask(ARRANGE, x=0, y=0, w=160, h=120, into=False, selected="Background", hidden=[])
     generate(plugin)
