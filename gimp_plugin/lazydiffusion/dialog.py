@@ -67,6 +67,8 @@ class FillDialog:
         self._settings = EditSettings()
         self._view: Optional[View] = None
         """Of the edit that was begun last."""
+        self._looked_at: list[Optional[Box]] = []
+        """What was selected when the canvas was shown last; empty before that."""
         self._canvas_size: Size = (0, 0)
         self._cancelling = False
         self._everything = bool(config.get_property("whole-canvas"))
@@ -115,7 +117,7 @@ class FillDialog:
     # What is there to be seen.
 
     def _make(self) -> None:
-        self.window = dialog(tr("Fill Selection"), "lazyFill")
+        self.window = dialog(self.picture.titled(tr("Fill Selection")), "lazyFill")
         self.window.add_button(tr("_History…"), HISTORY).set_name("lazyHistoryOpen")
         self.window.add_button(tr("_Close"), Gtk.ResponseType.CLOSE).set_name("lazyClose")
         self.apply_button = self.window.add_button(tr("_Apply"), Gtk.ResponseType.APPLY)
@@ -145,6 +147,7 @@ class FillDialog:
         content.pack_start(body, True, True, 0)
         self.window.connect("key-press-event", self._pressed)
         self.window.connect("realize", lambda window: self.fit(room_for(window)))
+        self.window.connect("focus-in-event", lambda *_: self._look_at_canvas())
 
     def fit(self, height: int) -> None:
         """Let the fields scroll where the dialog would be higher than that, px, with a notice of some lines below."""
@@ -260,13 +263,17 @@ class FillDialog:
         return snapshot(self.picture, settings, self._everything, sketch, tokens)
 
     def _look_at_canvas(self) -> None:
-        """Show what would be read, before anything is asked."""
+        """Show what would be read, as long as nothing has been asked, and again where something else is selected."""
+        selected = [self.picture.selection_box() if self.picture.is_open else None]
+        if self._view is not None or selected == self._looked_at:
+            return
+        self._looked_at = selected
         values = self.form.values()
         try:
             view = View(self._read(EditSettings(grow=values.grow, feather=values.feather), values))
         except LazyDiffusionError:
-            return  # Generate says it
-        if self._view is None:
+            self.view.clear()  # Generate says why
+        else:
             self.view.set_from_pixbuf(view.empty)
 
     def _may_convert(self) -> bool:

@@ -39,7 +39,7 @@ class HistoryDialog:
         """What is to be used again; the dialog ends when that is chosen."""
         self._kept: list[Kept] = []
         self._open = True
-        self.window = dialog(tr("Fills Made Before"), "lazyHistoryDialog")
+        self.window = dialog(picture.titled(tr("Fills Made Before")), "lazyHistoryDialog")
         self.window.set_default_size(460, 520)
         if parent is not None:
             self.window.set_transient_for(parent)

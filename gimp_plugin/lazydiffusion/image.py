@@ -63,6 +63,12 @@ class Picture:
         """Whether it can be worked with; after that all of GIMP's answers about it are empty."""
         return bool(self._image.is_valid())
 
+    def titled(self, words: str) -> str:
+        """The title of a dialog about it, with its name and number as GIMP's window shows them."""
+        if not self.is_open:
+            return words
+        return "%s – %s-%d" % (words, self._image.get_name(), self._image.get_id())
+
     @property
     def size(self) -> Size:
         """(width, height) in px."""

@@ -306,6 +306,27 @@ def test_the_view_shows_what_would_be_painted_and_then_the_fill(painter: Painter
     assert np.abs(mean - fill[..., :3].mean((0, 1))).max() <= 4
 
 
+def test_the_view_follows_the_selection_until_something_is_asked(painter: Painter, plugin: Plugin) -> None:
+    shown = "find('lazyView').get_pixbuf()"
+    named = painter.ask("return '%s-%d' % (image.get_name(), image.get_id())")
+    assert plugin.title == f"Fill Selection – {named}", "which of several pictures it is about"
+    assert any(title.startswith(f"{named}.") for title in painter.gimp.window_titles()), "as GIMP names it"
+    plugin.wait_for(f"{shown} is not None")
+    plugin.ask(f"keep['first'] = {shown}.get_pixels()")
+    painter.gimp.activate_image_window()
+    painter.select(10, 10, 40, 40)
+    plugin.activate()
+    plugin.wait_for(f"{shown} is not None and {shown}.get_pixels() != keep['first']", 10)
+    painter.gimp.activate_image_window()
+    painter.ask("Gimp.Selection.none(image)")
+    plugin.activate()
+    plugin.wait_for(f"{shown} is None", 10)
+    painter.gimp.activate_image_window()
+    painter.select(*BOX)
+    plugin.activate()
+    plugin.wait_for(f"{shown} is not None and {shown}.get_pixels() == keep['first']", 10)
+
+
 def test_every_letter_goes_to_one_widget(plugin: Plugin) -> None:
     plugin.key("alt+t")
     plugin.wait_until_shown("lazyVariations")
