@@ -29,6 +29,11 @@ class Notice:
         self.widget.get_content_area().pack_start(told, True, True, 0)
         self.tell("")
 
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return str(self._label.get_text())
+
     def tell(self, text: str, answer: Optional[tuple[str, Callable[[], None]]] = None) -> None:
         """Say something; "" takes it away. `answer`: what a button below it says, and does."""
         self._label.set_text(text)

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from tests.hosts.gimp.conftest import StartGimp
 from tests.hosts.gimp.dialog import (
     BOX,
     NOTICE,
@@ -22,7 +23,7 @@ from tests.hosts.gimp.dialog import (
     set_numbers,
     until_layers,
 )
-from tests.hosts.gimp.painter import Painter, picture
+from tests.hosts.gimp.painter import Painter, picture, with_plugin
 from tests.hosts.gimp.plugin_process import Plugin
 from tests.hosts.installing import MODEL
 
@@ -253,6 +254,27 @@ def test_an_indexed_image_is_converted_after_a_question_in_one_step(painter: Pai
     assert painter.ask("return image.get_base_type() == Gimp.ImageBaseType.INDEXED"), "one step back is all"
 
 
+def test_a_core_that_is_not_installed_is_told_once(start_gimp: StartGimp) -> None:
+    gimp = start_gimp(install=with_plugin())
+    (gimp.home / ".config/lazydiffusion/connect.json").unlink()
+    painter = Painter(gimp)
+    painter.create(picture(), show=True)
+    painter.select(*BOX)
+    plugin = gimp.open_plugin("Generative fill")
+    told = (
+        "LazyDiffusion is not installed, or this editor does not know where. Install it and run "
+        "`lazydiffusion connect`."
+    )
+    plugin.wait_for(f"{STATUS} == told", 30, told=told)
+    plugin.click("lazyGenerate")
+    plugin.wait_for(f"({NOTICE}) == told and {READY}", 30, told=told)
+    assert plugin.ask(STATUS) == "", "the notice says it"
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    assert painter.layers == ["Background"]
+    painter.delete()
+
+
 def test_an_image_that_is_closed_during_the_edit(painter: Painter, plugin: Plugin) -> None:
     set_numbers(plugin, steps=60)
     plugin.click("lazyGenerate")
@@ -310,7 +332,7 @@ def test_the_view_follows_the_selection_until_something_is_asked(painter: Painte
     shown = "find('lazyView').get_pixbuf()"
     named = painter.ask("return '%s-%d' % (image.get_name(), image.get_id())")
     assert plugin.title == f"Fill Selection – {named}", "which of several pictures it is about"
-    assert any(title.startswith(f"{named}.") for title in painter.gimp.window_titles()), "as GIMP names it"
+    assert any(f"{named}." in title for title in painter.gimp.window_titles()), "as GIMP names it"
     plugin.wait_for(f"{shown} is not None")
     plugin.ask(f"keep['first'] = {shown}.get_pixels()")
     painter.gimp.activate_image_window()
