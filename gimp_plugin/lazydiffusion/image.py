@@ -200,13 +200,16 @@ class Picture:
             Gimp.displays_flush()
 
     def is_covered(self, layer: Any) -> bool:
-        """Whether visible layers lie above a layer, there where it is: also above the groups that it is in."""
+        """Whether visible layers lie above a layer, there where it is, or a group that it is in shows it differently.
+
+        What lies above such a group counts too.
+        """
         place, below = _extents(layer), layer
         while below is not None:
             parent = below.get_parent()
             beside = parent.get_children() if parent is not None else self._image.get_layers()
             above = beside[: self._image.get_item_position(below)]
-            if any(_is_seen_in(it, place) for it in above):
+            if any(_is_seen_in(it, place) for it in above) or (parent is not None and _alters(parent, place)):
                 return True
             below = parent
         return False
@@ -297,6 +300,18 @@ def _is_seen_in(layer: Any, box: Box) -> bool:
         return any(_is_seen_in(it, box) for it in layer.get_children())
     shared = _extents(layer).overlap(box)
     return shared.w > 0 and shared.h > 0
+
+
+def _alters(group: Any, box: Box) -> bool:
+    """Whether a group's opacity, mode or mask changes what is in it in a box."""
+    modes = (Gimp.LayerMode.NORMAL, Gimp.LayerMode.NORMAL_LEGACY, Gimp.LayerMode.PASS_THROUGH)
+    if group.get_opacity() < 100 or group.get_mode() not in modes:
+        return True
+    mask = group.get_mask() if group.get_apply_mask() else None
+    if mask is None:
+        return False
+    _, x, y = mask.get_offsets()
+    return min(_read(mask, box.moved(-x, -y), LEVELS)) < 255
 
 
 def _read(drawable: Any, box: Box, format: str) -> bytes:

@@ -48,7 +48,7 @@ class Notice:
         if not picture.is_covered(layer):
             self.tell(place)
             return
-        above = tr("Layers above this one cover it or change its look.")
+        above = tr("Layers above this one, or a group that it is in, cover it or change its look.")
         to_top = tr("_Move it to the top"), lambda: self._raise(picture, layer)
         self.tell("%s %s" % (place, above) if place else above, to_top)
 

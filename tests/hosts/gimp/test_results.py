@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 CHOSEN = "[it.get_indices()[0] for it in find('lazyResults').get_selected_items()]"
 VIEW = "find('lazyView').get_pixbuf().get_pixels()"
-COVERED = "Layers above this one cover it or change its look."
+COVERED = "Layers above this one, or a group that it is in, cover it or change its look."
 ROWS = "len(find('lazyHistory').get_model())"
 ASKS = "any(it.get_name() == 'lazyForgetAll' for it in widgets())"
 
@@ -120,6 +120,38 @@ def test_a_layer_that_covers_a_new_one_is_told(
     while " (seed " not in str(painter.layers):
         assert time.monotonic() < deadline, painter.layers
     plugin.settle()
+    assert plugin.ask(NOTICE) == (COVERED if told else "")
+
+
+MASK = "group.add_mask(group.create_mask(Gimp.AddMaskType.%s))"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("group.set_mode(Gimp.LayerMode.PASS_THROUGH)", False),
+        ("group.set_opacity(40.0)", True),
+        ("group.set_mode(Gimp.LayerMode.MULTIPLY)", True),
+        (MASK % "WHITE", False),
+        (MASK % "BLACK", True),
+        (MASK % "BLACK" + "\ngroup.set_apply_mask(False)", False),
+    ],
+    ids=["pass through", "opacity", "mode", "white mask", "black mask", "black mask that is off"],
+)
+def test_a_group_that_changes_a_new_layer_is_told(
+    painter: Painter, plugin: Plugin, change: str, told: bool
+) -> None:
+    painter.ask(ARRANGE, x=0, y=0, w=160, h=120, into=True, selected="Below", hidden=[])
+    painter.ask("group = image.get_layer_by_name('Group')\n" + change)
+    painter.ask("image.reorder_item(image.get_layer_by_name('Over'), image.get_layer_by_name('Group'), 1)")
+    generate(plugin)
+    plugin.key("alt+a")
+    deadline = time.monotonic() + 20
+    while " (seed " not in str(painter.layers):
+        assert time.monotonic() < deadline, painter.layers
+    plugin.settle()
+    [[_, [new, *_]], _] = painter.layers
+    assert " (seed " in new, "it lies on top of its group"
     assert plugin.ask(NOTICE) == (COVERED if told else "")
 
 
