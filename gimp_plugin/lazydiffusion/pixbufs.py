@@ -50,15 +50,16 @@ def decoded(file: bytes) -> Any:
 
 
 def scaled(picture: Any, size: Size) -> Any:
-    """At another size; when it gets smaller, each px is a mean."""
-    if (picture.get_width(), picture.get_height()) == size:
+    """At another size; when it gets smaller, each px is a mean, and so many times larger, each is a square."""
+    width, height = picture.get_width(), picture.get_height()
+    if (width, height) == size:
         return picture
-    return picture.scale_simple(*size, BILINEAR)
+    return picture.scale_simple(*size, _sampling(size[0] / width, size[1] / height))
 
 
 def fitted(size: Size, side: int) -> Size:
-    """The size at which a picture is `side` px on its longer side, or its own where that is less."""
-    scale = min(1.0, side / max(size))
+    """The size at which a picture is `side` px on its longer side; a smaller one so many times larger as fits."""
+    scale = side // max(size) or side / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
@@ -99,8 +100,12 @@ def over(ground: Any, picture: Any, box: Box, scale: float) -> Any:
     right, bottom = min(made.get_width(), round(x + w)), min(made.get_height(), round(y + h))
     if right > left and bottom > top:
         sx, sy = w / picture.get_width(), h / picture.get_height()
-        picture.composite(made, left, top, right - left, bottom - top, x, y, sx, sy, BILINEAR, 255)
+        picture.composite(made, left, top, right - left, bottom - top, x, y, sx, sy, _sampling(sx, sy), 255)
     return made
+
+
+def _sampling(*scales: float) -> Any:
+    return NEAREST if all(scale.is_integer() for scale in scales) else BILINEAR
 
 
 def ticked(picture: Any) -> Any:

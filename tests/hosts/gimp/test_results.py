@@ -12,12 +12,13 @@ from tests.hosts.gimp.dialog import (
     READY,
     RESULTS,
     THUMBNAIL,
+    fresh,
     generate,
     open_history,
     set_numbers,
     until_layers,
 )
-from tests.hosts.gimp.painter import Painter
+from tests.hosts.gimp.painter import Painter, picture
 from tests.hosts.gimp.plugin_process import Plugin
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -67,6 +68,29 @@ def test_what_is_applied_while_an_edit_runs_stays_in_view(painter: Painter, plug
     plugin.wait_for(f"{RESULTS} == 3 and {READY}", 120)
     assert plugin.ask(CHOSEN) == [0]
     assert painter.layers[1:] == ["Background"]
+
+
+def test_a_tiny_picture_is_shown_large_with_sharp_px(painter: Painter) -> None:
+    painter.create(picture(20, 16), show=True)
+    painter.select(4, 2, 8, 6)
+    plugin = fresh(painter.open_dialog())
+    plugin.wait_for("find('lazyView').get_pixbuf() is not None")
+    generate(plugin)
+    for image, least in (
+        ("find('lazyView').get_pixbuf()", 300),
+        ("find('lazyResults').get_model()[0][0]", 70),
+    ):
+        path = painter.gimp.folder / "shown.png"
+        plugin.ask(f"{image}.savev(path, 'png', [], [])", path=str(path))
+        shown = painter.file(path)
+        assert shown.shape[1] >= least
+        for side in (0, 1):
+            edges = np.any(np.diff(shown[..., :3].astype(int), axis=side), axis=(1 - side, 2))
+            steps = np.diff(np.flatnonzero(edges))
+            assert len(set(steps)) == 1, "each px is a square"
+            assert steps[0] >= 5
+    plugin.key("Escape")
+    plugin.wait_until_ended()
 
 
 ARRANGE = """
