@@ -9,7 +9,12 @@ import torch
 from tests import tiny
 
 from lazydiffusion.training.objective import LazyObjective, Objective
-from lazydiffusion.training.optimisers import learning_rate_share, make_optimisers, set_learning_rates
+from lazydiffusion.training.optimisers import (
+    averaging_decay,
+    learning_rate_share,
+    make_optimisers,
+    set_learning_rates,
+)
 from lazydiffusion.training.settings import Optimiser
 
 pytestmark = pytest.mark.unit
@@ -76,3 +81,20 @@ def test_each_optimiser_has_its_own_rate(muon: bool, expected: list[float]) -> N
     set_learning_rates(optimisers, 0.5, settings)
 
     assert [group["lr"] for o in optimisers for group in o.param_groups] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("steps", [4, 300, 1560, 7000])
+def test_an_average_forgets_where_its_run_began(steps: int) -> None:
+    settings, beginning, age = Optimiser(ema=0.999), 1.0, 0.0
+
+    for step in range(steps):
+        decay = averaging_decay(step, settings)
+        beginning, age = beginning * decay, (age + 1) * decay
+
+    assert beginning < 0.01
+    assert age < 0.11 * steps + 1  # what it holds is of the last steps, not of all
+
+
+def test_a_long_runs_average_has_the_decay_that_was_set() -> None:
+    assert averaging_decay(100_000, Optimiser(ema=0.999)) == 0.999
+    assert averaging_decay(0, Optimiser(ema=0.0)) == 0

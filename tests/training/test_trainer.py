@@ -101,6 +101,22 @@ def test_the_averaged_weights_can_be_used(finished: Finished) -> None:
     assert not list(finished.folder.glob("ema/**/*.bin"))
 
 
+def test_the_averaged_weights_of_a_short_run_are_near_the_last_ones(data: Data, tmp_path: Path) -> None:
+    wanted = settings(data, tmp_path, steps=6)
+    wanted = dataclasses.replace(wanted, optimiser=dataclasses.replace(wanted.optimiser, ema=0.999))
+    trainer = Trainer(wanted, say=lambda text: None)
+    first = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    trainer.run()
+
+    last, average = list(trainer.model.parameters()), list(trainer.average.parameters())
+
+    @torch.no_grad()
+    def apart(some: list[torch.Tensor], others: list[torch.Tensor]) -> float:
+        return sum(float((one - other).square().sum()) for one, other in zip(some, others, strict=True)) ** 0.5
+
+    assert apart(average, last) < 0.5 * apart(first, last)
+
+
 def test_a_sample_grid_is_painted(finished: Finished) -> None:
     with Image.open(finished.folder / "samples" / "step-0000004.png") as sheet:
         assert sheet.mode == "RGB"

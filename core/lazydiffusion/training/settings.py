@@ -65,7 +65,8 @@ class Optimiser:
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.9995
-    """Decay per step of the averaged weights: these are what is sampled and published."""
+    """Decay per step of the averaged weights, which are what is sampled and published; less in the first steps
+    (optimisers.averaging_decay)."""
     rate_at_start: float = 1.0
     """Share of the full learning rate to begin with after warm-up; below 1 for the last stretch of a long training."""
 

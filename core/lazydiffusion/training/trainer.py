@@ -29,7 +29,12 @@ from lazydiffusion.training.framing import FRAMING
 from lazydiffusion.training.grids import contact_sheet, fill_scenes
 from lazydiffusion.training.networks import compile_blocks, load_weights, make_networks
 from lazydiffusion.training.objective import LazyObjective
-from lazydiffusion.training.optimisers import learning_rate_share, make_optimisers, set_learning_rates
+from lazydiffusion.training.optimisers import (
+    averaging_decay,
+    learning_rate_share,
+    make_optimisers,
+    set_learning_rates,
+)
 from lazydiffusion.training.scenes import SceneMaker, Scenes
 from lazydiffusion.training.settings import ALL_SETS, Settings
 from lazydiffusion.training.sprites import SpriteBank, load_bank
@@ -105,7 +110,6 @@ class Trainer:
             start_from_patches(model, self._first_scenes())
         # Not swa_utils.AveragedModel: it copies a number to the device at every update and waits for it.
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
-        self.blend = get_ema_multi_avg_fn(settings.optimiser.ema)
         if settings.compile:
             compile_blocks(model)
         optimisers = make_optimisers(model, settings.optimiser)
@@ -217,7 +221,8 @@ class Trainer:
             optimiser.zero_grad()
         with torch.no_grad():
             model = self.accelerator.unwrap_model(self.model)
-            self.blend(list(self.average.parameters()), list(model.parameters()), 0)
+            blend = get_ema_multi_avg_fn(averaging_decay(self.clock.step, settings))
+            blend(list(self.average.parameters()), list(model.parameters()), 0)
         return loss.detach()
 
     def _count_flops(self, scenes: Scenes, text: Tensor, mask: Tensor) -> float:
