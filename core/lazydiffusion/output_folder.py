@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,3 +43,13 @@ def writing(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CannotWrite(f"The results cannot be written to {out}: {error.strerror or error}.") from error
+
+
+def put_in_place(new: Path, folder: Path) -> None:
+    """Let a folder that is complete take the place of another: at no time is `folder` half written."""
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -161,6 +161,41 @@ def test_a_run_goes_on_where_it_stopped(finished: Finished, data: Data, tmp_path
     assert resumed.clock.seconds > seconds
 
 
+@pytest.mark.parametrize("cut", ["ema", "state"])
+def test_a_run_that_ends_while_it_saves_leaves_what_it_saved_before(
+    cut: str, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(settings(data, tmp_path), say=lambda text: None)
+    trainer.run(until=1)
+    trainer.save()
+    saved = {path: path.read_bytes() for path in (tmp_path / "ema").rglob("*") if path.is_file()}
+    trainer.run(until=2)
+
+    def torn(folder: str | Path, **_: object) -> None:
+        """As a writer that is ended: some files whole, one cut off, the others as they were."""
+        for path in Path(folder).rglob("*.safetensors"):
+            path.write_bytes(path.read_bytes()[:99])
+        raise KeyboardInterrupt
+
+    if cut == "ema":
+        monkeypatch.setattr(trainer.average.decoder, "save_pretrained", torn)
+    else:
+        monkeypatch.setattr(trainer.accelerator, "save_state", torn)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save()
+
+    if cut == "ema":
+        assert saved == {path: path.read_bytes() for path in (tmp_path / "ema").rglob("*") if path.is_file()}
+    else:  # the averaged weights, which are what is wanted of a lease, come first
+        assert saved[tmp_path / "ema/decoder/diffusion_pytorch_model.safetensors"] != (
+            tmp_path / "ema/decoder/diffusion_pytorch_model.safetensors"
+        ).read_bytes()
+    resumed = Trainer(settings(data, tmp_path), resume=True, say=lambda text: None)
+    assert resumed.clock.step == 1
+    resumed.run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ema", "log", "samples", "state"]
+
+
 def test_a_state_from_before_the_noise_had_its_own_generator_is_resumed(data: Data, tmp_path: Path) -> None:
     first, _ = train(settings(data, tmp_path, steps=2))
     scenes = first.generators.scenes.get_state()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -170,12 +171,24 @@ class Trainer:
         return random.Random(f"{self.settings.seed} {step}").choices(data.buckets, data.bucket_weights)[0]
 
     def save(self) -> None:
-        """Write the averaged weights, the state to resume from, and a sample grid."""
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(self.folder / STATE_FOLDER))
-        if self.accelerator.is_main_process:
+        """Write the averaged weights, the state to resume from, and a sample grid.
+
+        Weights and state are each replaced as a whole, for a lease may end meanwhile, and the weights come first.
+        """
+        main = self.accelerator.is_main_process
+        ema, state = self.folder / EMA_FOLDER, self.folder / STATE_FOLDER
+        new_ema, new_state = (self.folder / f"{folder.name}.new" for folder in (ema, state))
+        if main:
+            for left_over in (new_ema, new_state):
+                shutil.rmtree(left_over, ignore_errors=True)
             for name, part in (("context_encoder", self.average.encoder), ("decoder", self.average.decoder)):
-                part.save_pretrained(self.folder / EMA_FOLDER / name)
+                part.save_pretrained(new_ema / name)
+            output_folder.put_in_place(new_ema, ema)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(new_state))
+        self.accelerator.wait_for_everyone()
+        if main:
+            output_folder.put_in_place(new_state, state)
             sheet = self.sample_grid()
             picture = Image.fromarray((sheet.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
             (self.folder / "samples").mkdir(exist_ok=True)
