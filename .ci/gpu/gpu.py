@@ -10,6 +10,7 @@ import io
 import shutil
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def settings(folder: str, minutes: float, shards: str, config: str = "clipart") 
     )
 
 
-def run(wanted: Any, init: Path | None) -> None:
-    """Train; a line now and then."""
+def run(wanted: Any, init: Path | None, saved: Callable[[], None] = lambda: None) -> None:
+    """Train; a line now and then. `saved` is called whenever the averaged weights have been written."""
     from lazydiffusion.training.trainer import Trainer
 
     def report(at: Any) -> None:
@@ -59,7 +60,12 @@ def run(wanted: Any, init: Path | None) -> None:
         line = f"{at.share:.3f} step {at.step} loss {at.loss:.4f} {rate:.0f} samples/s {at.utilisation:.3f}"
         print(line, flush=True)
 
-    Trainer(wanted, init_from=init, report=report).run()
+    class Saving(Trainer):
+        def save(self) -> None:
+            super().save()
+            saved()
+
+    Saving(wanted, init_from=init, report=report).run()
 
 
 def warm() -> None:
@@ -89,10 +95,11 @@ def unpack() -> None:
         tar.extractall(TMP / "shards", filter="data")
 
 
-def train(minutes: str, init: str = "") -> None:
-    """The run itself."""
+def train(minutes: str, init: str = "", out: str = "") -> None:
+    """The run itself. In `out` lies its checkpoint after every save: what a call that is cut has there comes back."""
     unpack()
-    run(settings("run", float(minutes), "shards"), Path(init) if init else None)
+    saved = (lambda: export(out)) if out else (lambda: None)
+    run(settings("run", float(minutes), "shards"), Path(init) if init else None, saved)
 
 
 def contest(minutes: str, init: str = "", config: str = "clipart") -> None:
@@ -109,14 +116,16 @@ def contest(minutes: str, init: str = "", config: str = "clipart") -> None:
     )
 
 
-def export() -> None:
-    """The averaged weights as a checkpoint in bf16, in parts that can be fetched."""
+def export(out: str = "") -> None:
+    """The averaged weights as a checkpoint in bf16, in parts that can be fetched, and the last samples."""
     from fetching import pack
 
     from lazydiffusion.commands.export import run as exported
 
     exported(TMP / "run/ema", TMP / "exported", 20, 2.5)
-    pack(TMP / "exported", TMP)
+    place = Path(out) if out else TMP
+    pack(TMP / "exported", place)
+    shutil.copy(max((TMP / "run/samples").glob("*.png")), place / "samples.png")
 
 
 def bench(config: str, repeats: str, out: str, *lists: str) -> None:

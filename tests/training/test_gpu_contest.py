@@ -1,4 +1,4 @@
-"""The contest that .ci/gpu holds on a lent machine: the sharing of the time, and a whole one, tiny, on the CPU."""
+"""What .ci/gpu does on a lent machine: a run that may be cut, the sharing of a contest's time, and a whole contest, tiny."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from accelerate.state import AcceleratorState
 from tests import tiny
 from tests.training_data import disc_data
+from torch import Tensor
 
 from lazydiffusion import checkpoints
 from lazydiffusion.engines.names import OWN, engine_of
 from lazydiffusion.training.settings import Optimiser, Output, Settings
+from lazydiffusion.training.trainer import Trainer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / ".ci" / "gpu"
 
@@ -27,12 +30,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 def scripts() -> Iterator[dict[str, ModuleType]]:
     """The scripts as they import each other on that machine: from one folder, by their bare names."""
     sys.path.insert(0, str(SCRIPTS))
+    path = list(sys.path)
     import contest
     import fetching
+    import gpu
 
-    yield {"contest": contest, "fetching": fetching}
+    yield {"contest": contest, "fetching": fetching, "gpu": gpu}
+    sys.path[:] = path
     sys.path.remove(str(SCRIPTS))
-    for name in ("contest", "fetching"):
+    for name in ("contest", "fetching", "gpu"):
         del sys.modules[name]
 
 
@@ -66,6 +72,42 @@ def test_a_folder_is_packed_in_parts_that_can_be_fetched(
     with tarfile.open(tmp_path / "all.tar") as tar:
         tar.extractall(tmp_path / "again", filter="data")
     assert (tmp_path / "again" / "model" / "weights").read_bytes() == bytes(range(256)) * 100
+
+
+def test_a_training_that_is_cut_has_left_a_checkpoint_where_it_comes_back(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = scripts["gpu"]
+    (tmp_path / "data").mkdir()
+    wanted = Settings(
+        encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
+        decoder=tiny.DECODER,
+        data=disc_data(tmp_path / "data", buckets=(6, 10)),
+        optimiser=Optimiser(batch=4, steps=100, warm_up=1),
+        output=Output(folder=str(tmp_path / "run"), samples=4, sample_steps=2, samples_every=1e-6),
+        compile=False,
+    )
+    monkeypatch.setattr(gpu, "TMP", tmp_path)
+    monkeypatch.setattr(gpu, "unpack", lambda: None)
+    monkeypatch.setattr(gpu, "settings", lambda *_: wanted)
+    step = Trainer._step
+
+    def cut(self: Trainer, *arguments: Any) -> Tensor:
+        if self.clock.step == 2:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", cut)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        gpu.train("9", "", str(tmp_path / "out"))
+
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["exported.tar.00", "samples.png"]
+    with tarfile.open(tmp_path / "out" / "exported.tar.00") as tar:
+        tar.extractall(tmp_path / "here", filter="data")
+    checkpoints.verify(tmp_path / "here" / "exported", required=True)
+    last = (tmp_path / "run" / "samples" / "step-0000002.png").read_bytes()
+    assert (tmp_path / "out" / "samples.png").read_bytes() == last
 
 
 class Ticking:
