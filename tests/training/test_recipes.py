@@ -6,11 +6,18 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import typer
+from tests import tiny
 
+from lazydiffusion import geometry
 from lazydiffusion.cli import app
+from lazydiffusion.training import masks
+from lazydiffusion.training.scenes import SceneMaker
 from lazydiffusion.training.settings import find_settings, load_settings
+from lazydiffusion.window import PATCH
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "core" / "lazydiffusion" / "training" / "configs").glob("*.toml"))
@@ -63,6 +70,21 @@ def test_what_a_training_begins_with_was_trained_by_a_recipe_of_the_same_network
                 assert str(options["out"] or wanted.output.folder) != earlier.output.folder, words
                 seen += 1
     assert seen >= 3
+
+
+def test_the_largest_holes_of_the_recipe_are_as_large_as_an_edits() -> None:
+    data = load_settings(find_settings("clipart")).data
+    mask = np.ones((400, 400), np.float32)
+    edit = geometry.plan((2048, 2048), np.pad(mask, ((600, 1048), (700, 948))))
+    assert edit.hidden_count == 64
+    made = SceneMaker(tiny.bank(), data.window_tokens, 1, torch.Generator().manual_seed(0)).make(
+        128, max(data.buckets)
+    )
+
+    hidden = masks.in_cells(made.hole[:, 0], PATCH).any(dim=(2, 4)).sum(dim=(1, 2))
+    usual = float(hidden.float().median())
+
+    assert 0.7 * edit.hidden_count < usual <= edit.hidden_count <= max(data.buckets)
 
 
 def test_baselines_are_paired_with_the_lazy_model_by_steps() -> None:
