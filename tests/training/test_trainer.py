@@ -196,6 +196,22 @@ def test_a_run_that_ends_while_it_saves_leaves_what_it_saved_before(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ema", "log", "samples", "state"]
 
 
+def test_a_run_whose_loss_is_no_number_ends_and_keeps_what_it_saved(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(settings(data, tmp_path), say=lambda text: None)
+    trainer.run(until=1)
+    trainer.save()
+    before = weights(tmp_path / "ema", "decoder")
+    monkeypatch.setattr(trainer.model, "forward", lambda *_: torch.tensor(torch.nan, requires_grad=True))
+
+    with pytest.raises(BadInput, match=r"loss is nan at step 2: lower `muon_rate`.*/ema"):
+        trainer.run()
+
+    after = weights(tmp_path / "ema", "decoder")
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+
+
 def test_a_state_from_before_the_noise_had_its_own_generator_is_resumed(data: Data, tmp_path: Path) -> None:
     first, _ = train(settings(data, tmp_path, steps=2))
     scenes = first.generators.scenes.get_state()

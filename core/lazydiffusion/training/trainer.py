@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 import shutil
 import time
@@ -125,7 +126,8 @@ class Trainer:
     def run(self, until: int | None = None) -> Path:
         """Train to the end; gives the folder of the averaged weights.
 
-        `until`: stop before this step instead, and save nothing; the next call goes on.
+        `until`: stop before this step instead, and save nothing; the next call goes on. Raises BadInput, without saving,
+        when the loss is no longer a number.
         """
         settings = self.settings
         started, last_save = time.monotonic(), time.monotonic()
@@ -149,6 +151,11 @@ class Trainer:
             flops_done += self.flops_per_scene[bucket] * settings.optimiser.batch
             if self.clock.step % settings.output.log_every == 0:
                 loss = float(torch.stack(losses).mean())  # the loop's only wait for the device
+                if not math.isfinite(loss):  # before the next save writes over what was good
+                    raise BadInput(
+                        f"The loss is {loss} at step {self.clock.step}: lower `muon_rate` and `adamw_rate`. The weights "
+                        f"that were saved before, if any, are in {self.folder / EMA_FOLDER}."
+                    )
                 elapsed = time.monotonic() - since
                 self._log(
                     Progress(
