@@ -1,4 +1,4 @@
-"""What .ci/gpu does on a lent machine: a run that may be cut, the sharing of a contest's time, and a whole contest, tiny."""
+"""What .ci/gpu does on a lent machine: a run that is cut, a contest's shares of the time, a whole contest, tiny."""
 
 from __future__ import annotations
 

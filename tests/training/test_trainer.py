@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests import tiny
 from tests.training_data import disc_data
+from tests.training_data import run_settings as settings
 from typer.testing import CliRunner
 
 from lazydiffusion.cli import app
@@ -28,7 +29,7 @@ from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
 from lazydiffusion.training.scenes import Scenes
-from lazydiffusion.training.settings import Data, Optimiser, Output, Settings
+from lazydiffusion.training.settings import Data, Output, Settings
 from lazydiffusion.training.trainer import NOISE_SEED, Progress, Trainer
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
@@ -37,17 +38,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return disc_data(tmp_path_factory.mktemp("data"), buckets=(6, 10))
-
-
-def settings(data: Data, folder: Path, steps: int = 4) -> Settings:
-    return Settings(
-        encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
-        decoder=tiny.DECODER,
-        data=data,
-        optimiser=Optimiser(batch=4, steps=steps, warm_up=1, ema=0.5),
-        output=Output(folder=str(folder), log_every=1, samples=4, sample_steps=2),
-        compile=False,
-    )
 
 
 def train(wanted: Settings, **options: bool | Path) -> tuple[Trainer, list[Progress]]:
@@ -101,22 +91,6 @@ def test_the_averaged_weights_can_be_used(finished: Finished) -> None:
     assert not list(finished.folder.glob("ema/**/*.bin"))
 
 
-def test_the_averaged_weights_of_a_short_run_are_near_the_last_ones(data: Data, tmp_path: Path) -> None:
-    wanted = settings(data, tmp_path, steps=6)
-    wanted = dataclasses.replace(wanted, optimiser=dataclasses.replace(wanted.optimiser, ema=0.999))
-    trainer = Trainer(wanted, say=lambda text: None)
-    first = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    trainer.run()
-
-    last, average = list(trainer.model.parameters()), list(trainer.average.parameters())
-
-    @torch.no_grad()
-    def apart(some: list[torch.Tensor], others: list[torch.Tensor]) -> float:
-        return sum(float((one - other).square().sum()) for one, other in zip(some, others, strict=True)) ** 0.5
-
-    assert apart(average, last) < 0.5 * apart(first, last)
-
-
 def test_a_sample_grid_is_painted(finished: Finished) -> None:
     with Image.open(finished.folder / "samples" / "step-0000004.png") as sheet:
         assert sheet.mode == "RGB"
@@ -159,57 +133,6 @@ def test_a_run_goes_on_where_it_stopped(finished: Finished, data: Data, tmp_path
     resumed.run()
     assert [report.step for report in reports] == [3, 4, 5]
     assert resumed.clock.seconds > seconds
-
-
-@pytest.mark.parametrize("cut", ["ema", "state"])
-def test_a_run_that_ends_while_it_saves_leaves_what_it_saved_before(
-    cut: str, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = Trainer(settings(data, tmp_path), say=lambda text: None)
-    trainer.run(until=1)
-    trainer.save()
-    saved = {path: path.read_bytes() for path in (tmp_path / "ema").rglob("*") if path.is_file()}
-    trainer.run(until=2)
-
-    def torn(folder: str | Path, **_: object) -> None:
-        """As a writer that is ended: some files whole, one cut off, the others as they were."""
-        for path in Path(folder).rglob("*.safetensors"):
-            path.write_bytes(path.read_bytes()[:99])
-        raise KeyboardInterrupt
-
-    if cut == "ema":
-        monkeypatch.setattr(trainer.average.decoder, "save_pretrained", torn)
-    else:
-        monkeypatch.setattr(trainer.accelerator, "save_state", torn)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.save()
-
-    if cut == "ema":
-        assert saved == {path: path.read_bytes() for path in (tmp_path / "ema").rglob("*") if path.is_file()}
-    else:  # the averaged weights, which are what is wanted of a lease, come first
-        assert saved[tmp_path / "ema/decoder/diffusion_pytorch_model.safetensors"] != (
-            tmp_path / "ema/decoder/diffusion_pytorch_model.safetensors"
-        ).read_bytes()
-    resumed = Trainer(settings(data, tmp_path), resume=True, say=lambda text: None)
-    assert resumed.clock.step == 1
-    resumed.run()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ema", "log", "samples", "state"]
-
-
-def test_a_run_whose_loss_is_no_number_ends_and_keeps_what_it_saved(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = Trainer(settings(data, tmp_path), say=lambda text: None)
-    trainer.run(until=1)
-    trainer.save()
-    before = weights(tmp_path / "ema", "decoder")
-    monkeypatch.setattr(trainer.model, "forward", lambda *_: torch.tensor(torch.nan, requires_grad=True))
-
-    with pytest.raises(BadInput, match=r"loss is nan at step 2: lower `muon_rate`.*/ema"):
-        trainer.run()
-
-    after = weights(tmp_path / "ema", "decoder")
-    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
 def test_a_state_from_before_the_noise_had_its_own_generator_is_resumed(data: Data, tmp_path: Path) -> None:

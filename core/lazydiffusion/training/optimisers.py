@@ -38,10 +38,10 @@ def learning_rate_share(step: int, progress: float, settings: Optimiser) -> floa
 
 
 def averaging_decay(step: int, settings: Optimiser) -> float:
-    """What is kept of the averaged weights in this step: `ema`, and less in the first steps, so that they are forgotten.
+    """What is kept of the averaged weights in this step: `ema`, but less in the first steps: they are forgotten.
 
     With `ema` alone, ema ** steps of a run's random beginning stay in its average: 21 % after 1560 steps at 0.999.
-    (1 + step) / (10 + step), as TensorFlow's moving averages have it, looks back over about a tenth of the steps so far.
+    (1 + step) / (10 + step), as in TensorFlow's moving averages, looks back over about a tenth of the steps so far.
     """
     return min(settings.ema, (1 + step) / (10 + step))
 

@@ -126,8 +126,8 @@ class Trainer:
     def run(self, until: int | None = None) -> Path:
         """Train to the end; gives the folder of the averaged weights.
 
-        `until`: stop before this step instead, and save nothing; the next call goes on. Raises BadInput, without saving,
-        when the loss is no longer a number.
+        `until`: stop before this step instead, and save nothing; the next call goes on.
+        Raises BadInput, without saving, when the loss is no longer a number.
         """
         settings = self.settings
         started, last_save = time.monotonic(), time.monotonic()
@@ -153,8 +153,8 @@ class Trainer:
                 loss = float(torch.stack(losses).mean())  # the loop's only wait for the device
                 if not math.isfinite(loss):  # before the next save writes over what was good
                     raise BadInput(
-                        f"The loss is {loss} at step {self.clock.step}: lower `muon_rate` and `adamw_rate`. The weights "
-                        f"that were saved before, if any, are in {self.folder / EMA_FOLDER}."
+                        f"The loss is {loss} at step {self.clock.step}: lower `muon_rate` and `adamw_rate`. The "
+                        f"weights that were saved before, if any, are in {self.folder / EMA_FOLDER}."
                     )
                 elapsed = time.monotonic() - since
                 self._log(
