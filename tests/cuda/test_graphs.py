@@ -76,6 +76,43 @@ def test_the_oldest_graphs_are_let_go(
     assert np.array_equal(fill(pipeline, small), first)
 
 
+@torch.no_grad()
+def test_further_graphs_need_no_further_workspaces(
+    pipeline: LazyDiffusionPipeline, device: torch.device
+) -> None:
+    """cuBLAS keeps one for each stream that it is used on: 8 to 32 MiB, and torch gives out 32 streams in turn."""
+    graphed, edit = GraphedDecoder(pipeline.decoder), prepare(pipeline, "large")
+    conditions, held = edit.conditional, []
+    for batch in range(1, 6):
+        tokens = torch.zeros(batch, *edit.reading.encoded.tokens.shape[1:], device=device).to(torch.bfloat16)
+        graphed(tokens, torch.zeros(batch, device=device), conditions)
+        held.append(torch.cuda.memory_allocated(device))
+        conditions = conditions.stacked(edit.conditional)
+    assert len(graphed._captured) == 5
+    assert held[-1] - held[0] < 4 * 2**20
+
+
+def test_after_a_capture_that_fails_at_its_end_edits_go_on_where_they_were(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline("pixels", device, torch.bfloat16)
+    end = torch.cuda.CUDAGraph.capture_end
+
+    def fail(graph: torch.cuda.CUDAGraph) -> None:
+        end(graph)
+        raise RuntimeError("CUDA error: out of memory")  # as cudaGraphInstantiate would
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda.CUDAGraph, "capture_end", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            fill(pipeline, prepare(pipeline))
+    assert torch.cuda.current_stream(device) == torch.cuda.default_stream(device)
+    edit = prepare(pipeline)
+    graphed = fill(pipeline, edit)
+    with stepping_with(pipeline, pipeline.decoder.step):
+        assert np.abs(graphed - fill(pipeline, edit)).mean() < 0.5  # of 255 levels
+
+
 def test_moved_weights_are_captured_anew(device: torch.device) -> None:
     pipeline = make_pipeline("pixels", device, torch.bfloat16)
     first = fill(pipeline, prepare(pipeline))

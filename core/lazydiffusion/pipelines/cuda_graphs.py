@@ -12,14 +12,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cache
 from typing import Generic, TypeVar
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
 
 from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
 
-WARM_UP_RUNS = 3
 KEPT_GRAPHS = 24
 
 C = TypeVar("C")
@@ -33,8 +34,8 @@ class _Captured(Generic[C]):
     timestep: Tensor
     conditions: C
     output: Tensor
-    filled_for: C | None = None
-    """The conditions whose values the graph's own hold now; kept alive, so identity is a safe test."""
+    filled_for: ReferenceType[C] | None = None
+    """The conditions whose values the graph's own hold now, as long as they live: their memory is the edit's."""
 
 
 class GraphedStep(ABC, Generic[C]):
@@ -65,10 +66,10 @@ class GraphedStep(ABC, Generic[C]):
         self._captured.move_to_end(shape)
         while len(self._captured) > KEPT_GRAPHS:
             self._captured.popitem(last=False)
-        if captured.filled_for is not conditions:
+        if captured.filled_for is None or captured.filled_for() is not conditions:
             for mine, theirs in zip(self.tensors(captured.conditions), given, strict=True):
                 mine.copy_(theirs)
-            captured.filled_for = conditions
+            captured.filled_for = ref(conditions)
         captured.tokens.copy_(tokens)
         captured.timestep.copy_(timestep)
         captured.graph.replay()
@@ -81,20 +82,33 @@ class GraphedStep(ABC, Generic[C]):
     def _capture(self, tokens: Tensor, timestep: Tensor, conditions: C) -> _Captured[C]:
         own = self.own(conditions)
         tokens, timestep = tokens.clone(), timestep.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
+        stream, here = _captures(), torch.cuda.current_stream()
+        stream.wait_stream(here)
         with torch.cuda.stream(
             stream
-        ):  # lazily made handles and compiled blocks must exist before the capture
-            for _ in range(WARM_UP_RUNS):
-                self.step(tokens, timestep, own)
-        torch.cuda.current_stream().wait_stream(stream)
+        ):  # what is made lazily, and compiled blocks, must exist before the capture
+            self.step(tokens, timestep, own)
+        here.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         pool = next((kept.graph.pool() for kept in self._captured.values()), None)
         # "thread_local": other threads, such as one that asks how much memory is free, must not break the capture.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local")
+        with (
+            torch.cuda.stream(here),
+            capture,
+        ):  # torch itself stays on its stream when a capture fails at its end
             output = self.step(tokens, timestep, own)
         return _Captured(graph, tokens, timestep, own, output)
+
+
+@cache
+def _captures() -> torch.cuda.Stream:
+    """The stream of all captures and of the runs before them.
+
+    One, because cuBLAS keeps a workspace for each stream that it has seen, 32 MiB on an H100. It is made in the run
+    before: made in a capture, it would be a part of the graphs' pool.
+    """
+    return torch.cuda.Stream()
 
 
 class GraphedDecoder(GraphedStep[Conditions]):
