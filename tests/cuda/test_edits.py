@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -126,3 +128,60 @@ def test_without_memory_for_a_graph_an_edit_says_so_and_goes_on_frugally(
     graphed = list(engine.run(edit, Report()))
     difference = graphed[0].pixels.astype(int) - frugal[0].pixels
     assert np.abs(difference).mean() < 1  # of 255 levels: guidance in two passes rounds otherwise
+
+
+def test_nothing_waits_for_the_device_while_it_reads_or_decodes(
+    engine: LazyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But the text encoder, on a stream of its own, and the last copy of an edit."""
+    pipeline, codec = engine.pipeline, engine.pipeline.codec
+    run(engine)  # captures
+    engine.forget()
+    pipeline.prompt_encoder._cache.clear()
+    context, own_beside, decode, calls = pipeline.context_encoder.forward, pipeline._beside, codec.decode, []
+
+    def reading(*given: Tensor) -> Tensor:
+        calls.append("read")
+        torch.cuda.set_sync_debug_mode("error")  # from here to the end of `prepare`
+        return context(*given)
+
+    @contextmanager
+    def beside(device: torch.device | None) -> Iterator[object]:
+        torch.cuda.set_sync_debug_mode("default")
+        with own_beside(device) as used:
+            yield used
+        torch.cuda.set_sync_debug_mode("error")
+
+    def decoding(*given: object) -> Tensor:
+        calls.append("decode")
+        torch.cuda.set_sync_debug_mode("error")
+        decoded: Tensor = decode(*given)
+        torch.cuda.set_sync_debug_mode("default")
+        return decoded
+
+    monkeypatch.setattr(pipeline.context_encoder, "forward", reading)
+    monkeypatch.setattr(pipeline, "_beside", beside)
+    monkeypatch.setattr(codec, "decode", decoding)
+    try:
+        edit = pipeline.prepare(canvas(), mask("large"), "a cat")
+        torch.cuda.set_sync_debug_mode("default")
+        for seed in (0, 1):  # the second decode has its statistics
+            pipeline.fill(edit, torch.Generator().manual_seed(seed))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert calls == ["read", "decode", "decode"]
+
+
+def test_words_made_beside_the_canvas_are_the_same(engine: LazyEngine) -> None:
+    pipeline = engine.pipeline
+    for prompt in ("a dog", "a cat", "a dog in a boat"):
+        pipeline.prompt_encoder._cache.clear()
+        pipeline.prepare(canvas(), mask("large"), "")  # leaves the device with work
+        with pipeline._beside(pipeline.device) as used:
+            found = pipeline._words(prompt, 32)
+            used(*found)
+        copies = [part.clone() for part in found]  # on the usual stream
+        pipeline.prompt_encoder._cache.clear()
+        for copy, wanted in zip(copies, pipeline._words(prompt, 32), strict=True):
+            assert torch.equal(copy, wanted)
+    assert pipeline._beside.stream is not None

@@ -215,12 +215,13 @@ def test_words_made_beside_the_canvas_are_the_same(device: torch.device) -> None
     for prompt in ("a dog", "a cat", "a dog in a boat"):
         klein._texts.clear()
         prepared(klein, SOME)  # leaves the device with work
-        with klein._beside() as made_beside:
-            found = made_beside(klein._words(prompt, WORDS))
+        with klein._beside(device) as used:
+            found = klein._words(prompt, WORDS)
+            used(found.values, found.ids)
         copy = found.values.clone()  # on the usual stream
         klein._texts.clear()
         assert_near(copy, klein._words(prompt, WORDS).values, 1e-5)
-    assert klein._side is not None
+    assert klein._beside.stream is not None
 
 
 def test_the_report_adds_up_though_no_lap_waits(device: torch.device) -> None:

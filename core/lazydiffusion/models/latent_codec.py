@@ -139,9 +139,10 @@ class LatentCodec(ModelMixin, ConfigMixin):
         visible = functional.max_pool2d(hole.float(), self.latent_px) == 0
         keep = patchify(visible.expand(-1, self.vae.config.latent_channels, -1, -1), self.patch)
         keep = gather(keep, indices)
+        # Asked of the device before it has much to do, for it answers when it has done all that it was given.
+        asked, hidden = _marked(indices[0], grid), _marked(indices[0, ~keep[0].all(dim=-1)], grid)
         window = extend(window, hole)
-        latents, sample = self._latents(window.to(self.vae.dtype), _marked(indices[0], grid))
-        hidden = _marked(indices[0, ~keep[0].all(dim=-1)], grid)
+        latents, sample = self._latents(window.to(self.vae.dtype), asked)
         tokens = gather(patchify(latents, self.patch), indices).to(window.dtype)
         return Encoded(tokens, keep, indices, window, LatentSurroundings(latents, sample, hidden))
 
@@ -187,7 +188,7 @@ class LatentCodec(ModelMixin, ConfigMixin):
             with nullcontext() if box == Box(0, 0, cols, rows) else self._norms(surroundings):
                 region = _region(box, self.token_px)
                 decoded = lazy_vae.run_layers(lazy_vae.decoder_layers(self.vae), features, region)
-            hidden = surroundings.hidden[box.slices()].to(picture.device)
+            hidden = surroundings.hidden[box.slices()].to(picture.device, non_blocking=True)
             hidden = hidden.repeat_interleave(self.token_px, 0).repeat_interleave(self.token_px, 1)
             part = picture[(..., *region.slices())]
             part.copy_(torch.where(hidden, decoded.to(part.dtype), part))

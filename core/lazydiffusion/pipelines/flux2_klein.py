@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -30,6 +29,7 @@ from lazydiffusion.pipelines.arguments import (
     mask_array,
     sketch_array,
 )
+from lazydiffusion.pipelines.beside import Beside
 from lazydiffusion.pipelines.flux2_denoising import PreparedKleinEdit, denoise, noisy_tokens
 from lazydiffusion.pipelines.flux2_graphs import GraphedVelocity
 from lazydiffusion.pipelines.flux2_latents import WindowReading
@@ -87,7 +87,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         self.placement = WHOLE
         self._texts: dict[tuple[str, int, torch.device], Placed] = {}
         self._graphed: GraphedVelocity | None = None
-        self._side: torch.cuda.Stream | None = None
+        self._beside = Beside()
 
     @property
     def device(self) -> torch.device:
@@ -223,10 +223,13 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
 
         window = self._read_window(canvas, mask, sketch, plan, kept or Kept())
         _tell(on_stage, "encode")
-        with self._beside() as made_beside:
-            text = made_beside(self._words(prompt, max_sequence_length))
-            guided = guidance > 1
-            negative = made_beside(self._words(negative_prompt, max_sequence_length)) if guided else None
+        # Launching the text encoder takes the computer about as long as the VAE's encoder takes the device.
+        with self._beside(self.device if self.placement == WHOLE else None) as used:
+            text = self._words(prompt, max_sequence_length)
+            negative = self._words(negative_prompt, max_sequence_length) if guidance > 1 else None
+            for words in (text, negative):
+                if words is not None:
+                    used(words.values, words.ids)
         _tell(on_stage, "text")
         packed = self._pack_latents(window.latents).to(self.transformer.dtype)
         reference = Placed(packed, reference_ids)
@@ -346,28 +349,6 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
     def _get_qwen3_prompt_embeds(text_encoder: Any, **arguments: Any) -> Tensor:
         """diffusers' own, for encode_prompt, without the layers that nobody reads."""
         return flux2_text.words(text_encoder, **arguments)
-
-    @contextmanager
-    def _beside(self) -> Iterator[Callable[[Placed], Placed]]:
-        """On a CUDA device that holds all models, work inside runs beside what the device was given before.
-
-        Launching the text encoder takes the computer about as long as the VAE's encoder takes the device. What is made
-        inside and used afterwards goes through the function that this gives.
-        """
-        if self.placement != WHOLE or self.device.type != "cuda":
-            yield lambda made: made
-            return
-        here = torch.cuda.current_stream(self.device)
-        self._side = self._side or torch.cuda.Stream(self.device)
-
-        def made_beside(made: Placed) -> Placed:
-            for tensor in (made.values, made.ids):
-                tensor.record_stream(here)  # its memory is not given away while it is read there
-            return made
-
-        with torch.cuda.stream(self._side):
-            yield made_beside
-        here.wait_stream(self._side)
 
     def _in_place(self, edit: PreparedKleinEdit, latents: Tensor) -> Tensor:
         """The window's latents (1, C, rows, cols) with the noisy tokens' among them."""

@@ -89,7 +89,9 @@ def preview(
 
 def _over(picture: Float[Tensor, "1 3 h w"], hidden: Tensor, decoded: Tensor) -> Tensor:
     """The picture, with what is decoded where it is hidden."""
-    hidden = hidden.to(decoded.device).repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)
+    hidden = (
+        hidden.to(decoded.device, non_blocking=True).repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)
+    )
     return torch.where(hidden, decoded.to(picture.dtype), picture).clamp(-1, 1)
 
 

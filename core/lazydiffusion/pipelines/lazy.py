@@ -36,6 +36,7 @@ from lazydiffusion.pipelines.arguments import (
     mask_array,
     sketch_array,
 )
+from lazydiffusion.pipelines.beside import Beside
 from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
 from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.pipelines.sampling import Callback, Guidance, Known, denoise
@@ -130,6 +131,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             guidance_high=guidance_high,
         )
         self._graphed: GraphedDecoder | None = None
+        self._beside = Beside()
 
     @property
     def device(self) -> torch.device:
@@ -255,22 +257,22 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         steps = self.config.default_steps if steps is None else steps
         scale = self.config.default_guidance if guidance is None else guidance
         check_edit(canvas, mask, sketch, strength, steps, scale)
+        # What comes from the computer's memory comes first: a copy waits for all that a GPU was given before it.
         indices = torch.from_numpy(plan.indices)[None].to(self.device)
-        reading = self._read_canvas(canvas, mask, plan, indices, kept or Kept())
-        encoded, context = reading.encoded, reading.context
         positions = gather(torch.from_numpy(plan.window_positions)[None].to(self.device), indices)
         drawn = self._read_sketch(sketch, canvas, plan, indices)
+        reading = self._read_canvas(canvas, mask, plan, indices, kept or Kept())
+        encoded, context = reading.encoded, reading.context
 
         length = self.prompt_encoder.max_tokens
-        words = self._words(prompt, length)
+        with self._beside(self.device) as used:
+            words = self._words(prompt, length)
+            other = self._words(negative_prompt, length) if negative_prompt and scale != 1 else None
+            used(*words, *(other or ()))
         conditional = self.decoder.prepare(context, *words, positions, drawn)
         unconditional = None
         if scale != 1:
-            other = (
-                self._words(negative_prompt, length)
-                if negative_prompt
-                else self.decoder.without_prompt(1, length)
-            )
+            other = other or self.decoder.without_prompt(1, length)
             unconditional = self.decoder.prepare(context, *other, positions, drawn)
         first_step = 0
         start = None
@@ -358,14 +360,16 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         self, window: compose.View, overview: compose.View, plan: EditPlan, indices: Tensor
     ) -> tuple[Encoded, Tensor]:
         """The codec's view of the window, and the context: one run of the encoder."""
-        colour, hole = self._seen(window)
+        positions = [
+            torch.from_numpy(places)[None].to(self.device)
+            for places in (plan.window_positions, plan.overview_positions)
+        ]
+        (colour, hole), (around, around_hole) = self._seen(window), self._seen(overview)
         encoded = self.codec.encode(colour, hole, indices)
-        around, around_hole = self._seen(overview)
         context = self.context_encoder(
             self._with_hole(encoded.window, hole),
             self._with_hole(extend(around, around_hole), around_hole),
-            torch.from_numpy(plan.window_positions)[None].to(self.device),
-            torch.from_numpy(plan.overview_positions)[None].to(self.device),
+            *positions,
             indices,
         )
         return encoded, context
