@@ -14,11 +14,12 @@ from tests.checkpoint_files import tiny_checkpoint, tiny_pipeline
 from tests.small_flux2_edits import calls_of
 
 from lazydiffusion.canvas import Canvas
-from lazydiffusion.devices import choose_device
+from lazydiffusion.devices import Choice, choose_device
 from lazydiffusion.engines.base import Edit, Report, Step
 from lazydiffusion.engines.lazy import LazyEngine
 from lazydiffusion.errors import BadInput, BadModel, OutOfMemory
 from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
+from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import Box, overview_size, region_to_send
 
@@ -186,11 +187,49 @@ def test_a_checkpoint_that_cannot_be_loaded_is_refused_in_a_sentence(tmp_path: P
         LazyEngine.load(str(folder), choose_device("cpu"))
 
 
-def test_a_full_gpu_is_told_with_what_to_lower(engine: LazyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_memory_is_too_small_for_is_not_called_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 67108864 bytes."
+        )
+
+    folder = tiny_checkpoint(tmp_path)
+    monkeypatch.setattr(LazyDiffusionPipeline, "from_pretrained", full)
+    with pytest.raises(OutOfMemory, match="computer's memory is full"):
+        LazyEngine.load(str(folder), choose_device("cpu"))
+
+
+def test_in_float16_the_embedded_model_makes_what_it_makes_in_float32() -> None:
+    """The precision of GPUs without bfloat16, which is further away."""
+    asked = square_edit(prompt="red apple", steps=4)
+    single, half, brain = (
+        next(LazyEngine.load("clipart", Choice(torch.device("cpu"), dtype, "a test")).run(asked, Report()))
+        for dtype in (torch.float32, torch.float16, torch.bfloat16)
+    )
+    off, further = (np.abs(it.pixels.astype(int) - single.pixels).mean() for it in (half, brain))
+    assert off < 0.2  # of 255 levels
+    assert off < further
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),  # of a convolution
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+    ],
+    ids=["of torch", "of cuBLAS", "of cuDNN", "of cuDNN when it tries all"],
+)
+def test_a_full_gpu_is_told_with_what_to_lower(
+    engine: LazyEngine, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     """No GPU here: the decoder raises what PyTorch raises there."""
 
     def full(*_: object) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        raise error
 
     monkeypatch.setattr(engine.pipeline.decoder, "step", full)
     with pytest.raises(OutOfMemory, match="make the selection smaller"):

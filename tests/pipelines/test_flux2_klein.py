@@ -168,6 +168,23 @@ def test_models_that_do_not_fit_together_take_turns(monkeypatch: pytest.MonkeyPa
     assert moves[4:] == moves[2:4]
 
 
+def test_where_turns_are_taken_for_lack_of_memory_the_vae_has_more_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    klein, events = tiny_klein(), list[str]()
+    move, encode = klein.text_encoder.to, klein._encode_vae_image
+    monkeypatch.setattr(
+        klein.text_encoder, "to", lambda device: events.append(f"text to {device}") or move(device)
+    )
+    monkeypatch.setattr(
+        klein, "_encode_vae_image", lambda *given, **named: events.append("VAE") or encode(*given, **named)
+    )
+    klein.take_turns()
+    klein.take_turns()
+    prepared(klein, SOME)
+    assert events[:2] == ["text to cpu", "VAE"]
+
+
 def test_in_half_precision_it_makes_the_same_but_for_rounding(klein: LazyFlux2KleinPipeline) -> None:
     half = tiny_klein()
     for part in (half.transformer, half.vae, half.text_encoder):

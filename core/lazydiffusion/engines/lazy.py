@@ -15,7 +15,7 @@ from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
 from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.names import pipeline_class
-from lazydiffusion.engines.stages import Clock, memory_errors, quiet
+from lazydiffusion.engines.stages import Clock, lacks_memory, memory_errors, quiet
 from lazydiffusion.errors import BadModel
 from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.pipelines.lazy import CanvasReading, LazyDiffusionPipeline
@@ -103,7 +103,7 @@ def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:
             where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
+        if lacks_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadModel(f"The model {where} cannot be loaded: {reason}") from error

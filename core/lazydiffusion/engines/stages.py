@@ -16,8 +16,14 @@ from lazydiffusion.devices import synchronise
 from lazydiffusion.engines.base import Report
 from lazydiffusion.errors import OutOfMemory
 
-GPU_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""What CUDA's own calls and libraries say, which torch raises as plain RuntimeErrors."""
+GPU_FULL = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+"""What CUDA's own calls and libraries say, which torch raises as plain RuntimeErrors. The last one is of a convolution:
+torch tries all of cuDNN's engines, passes over those whose workspace finds no memory, and says so when none is left."""
 COMPUTER_FULL = ("not enough memory", "can't allocate memory")
 """What torch says of the computer's memory, on Windows and on Linux."""
 

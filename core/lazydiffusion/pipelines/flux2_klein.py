@@ -114,9 +114,10 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
             self.text_encoder.to(device)
 
     def take_turns(self) -> None:
-        """From the next edit on, text encoder and transformer are not on the device together."""
+        """From now on, text encoder and transformer are not on the device together."""
         if self.placement == WHOLE:
             self.placement, self._graphed = TURNS, None
+            self.text_encoder.to("cpu")  # before the VAE, which comes first in an edit, asks for memory
 
     @torch.no_grad()
     def __call__(
