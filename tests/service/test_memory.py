@@ -20,6 +20,27 @@ def test_on_the_cpu_it_is_the_computers() -> None:
     memory.empty_cache(None)  # before a device is chosen there is nothing to give back
 
 
+@pytest.mark.unit
+def test_what_was_pinned_for_a_gpu_is_given_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps it otherwise, gigabytes after a streamed model is let go; made up here, where there is no GPU."""
+    given_back: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append("the GPU's"))
+    monkeypatch.setattr(
+        torch._C, "_host_emptyCache", lambda: given_back.append("the computer's"), raising=False
+    )
+    memory.empty_cache(Choice(torch.device("cuda"), torch.bfloat16, "a test"))
+    assert given_back == ["the GPU's", "the computer's"]
+
+
+@pytest.mark.gpu
+def test_what_was_pinned_is_not_kept() -> None:
+    pinned = torch.ones(2**28, dtype=torch.uint8).pin_memory()
+    held = torch.cuda.host_memory_stats()["allocated_bytes.current"]
+    del pinned
+    memory.empty_cache(Choice(torch.device("cuda"), torch.bfloat16, "a test"))
+    assert held - torch.cuda.host_memory_stats()["allocated_bytes.current"] >= 2**28
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_what_is_let_go_can_be_given_back() -> None:
     gpu = Choice(torch.device("cuda"), torch.bfloat16, "a test")

@@ -22,8 +22,12 @@ def free_and_total(choice: Choice) -> tuple[int, int]:
 
 
 def empty_cache(choice: Choice | None) -> None:
-    """Give PyTorch's unused blocks back to the GPU."""
+    """Give PyTorch's unused blocks back: the GPU's, and those of the computer's memory that were pinned for it.
+
+    A model whose blocks are streamed (pipelines.flux2_placement) has pinned up to twice its size.
+    """
     if choice is not None and choice.device.type == "cuda":
         import torch
 
         torch.cuda.empty_cache()
+        torch._C._host_emptyCache()  # as torch.cuda.graph calls it; it has no other name in every torch >= 2.9
