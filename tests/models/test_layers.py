@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tiny import perturbed
 from torch import Tensor
+from torch.nn import functional
 
 from lazydiffusion.models.layers import (
     Attention,
@@ -19,6 +20,8 @@ from lazydiffusion.models.layers import (
     Family,
     FeedForward,
     make_norm,
+    masked_out,
+    modulations,
     rotary_2d,
     rotate,
     sincos_2d,
@@ -122,6 +125,46 @@ def test_asking_for_some_tokens_only_gives_what_all_would_give() -> None:
     kept = torch.tensor([[3, 0, 7], [11, 5, 6]])
 
     assert torch.allclose(block(x, rotary, kept), gather(block(x, rotary), kept), atol=1e-5)
+
+
+def test_rotation_is_a_product_of_complex_numbers() -> None:
+    x, (cos, sin) = random(1, HEADS, 6, 16), rotary_2d(grid(2, 3) * 7, 16)
+    turned = torch.complex(*x.chunk(2, dim=-1)) * torch.complex(cos, sin)
+    assert torch.allclose(rotate(x, (cos, sin)), torch.cat([turned.real, turned.imag], dim=-1), atol=1e-6)
+
+
+def test_what_is_masked_out_is_what_attention_makes_of_the_mask() -> None:
+    queries, words = random(2, HEADS, 5, 16), random(2, HEADS, 7, 16, seed=2)
+    mask = torch.arange(7).expand(2, 1, 1, 7) < torch.tensor([3, 7])[:, None, None, None]
+    for dtype in (torch.float32, torch.bfloat16):
+        given = queries.to(dtype), words.to(dtype), words.to(dtype)
+        found = functional.scaled_dot_product_attention(*given, attn_mask=masked_out(mask, dtype))
+        assert torch.equal(found, functional.scaled_dot_product_attention(*given, attn_mask=mask))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_decoder_block_is_adaln_written_out(family: Family, dtype: torch.dtype) -> None:
+    blocks = [perturbed(DecoderBlock(CHANNELS, HEADS, family)).requires_grad_(False) for _ in range(2)]
+    shared, x, words = random(2, 6, CHANNELS), random(2, 5, CHANNELS), random(2, 3, CHANNELS)
+    rotary = rotary_2d(grid(1, 5).repeat(2, 1, 1), CHANNELS // HEADS) if family == "modern" else None
+    for number, block in enumerate(blocks):
+        text = block.text_attention.keys_values(words)
+        parts = (shared + block.modulation_offset)[:, :, None]
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts.unbind(1)
+        normed = block.norm_attention(x) * (1 + scale_a) + shift_a
+        after = x + gate_a * block.attention(normed, block.attention.keys_values(normed, rotary), rotary)
+        after = after + block.text_attention(block.norm_text(after), text)
+        normed = block.norm_feed_forward(after) * (1 + scale_f) + shift_f
+        wanted = after + gate_f * block.feed_forward(normed)
+
+        own = modulations(shared.to(dtype), [it.to(dtype) for it in blocks], dtype)[number]
+        found = block(x.to(dtype), own, rotary, tuple(part.to(dtype) for part in text), None)
+        assert found.dtype == dtype
+        error = (found - wanted).abs().mean() / wanted.abs().mean()
+        assert error < (1e-6 if dtype == torch.float32 else 0.02)
+        for it in blocks:
+            it.to(torch.float32)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

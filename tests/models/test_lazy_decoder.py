@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from tests.tiny import DECODER, TEXT, decoder
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lazydiffusion.models.layers import Family
 from lazydiffusion.models.lazy_decoder import Conditions, LazyDecoder
@@ -106,6 +108,60 @@ def test_every_condition_counts(inputs: Inputs, family: Family) -> None:
         {"text_mask": torch.ones(2, L, dtype=torch.bool)},
     ):
         assert not torch.allclose(inputs.run(model, **change), before, atol=1e-3), change.keys()
+
+
+class Launched(TorchDispatchMode):
+    """Counts what a GPU would be given to do, which views and metadata are not."""
+
+    FREE = frozenset(
+        [
+            "view",
+            "expand",
+            "transpose",
+            "t",
+            "unsqueeze",
+            "slice",
+            "split",
+            "unbind",
+            "_unsafe_view",
+            "alias",
+            "detach",
+        ]
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__.partition(".")[0]
+        if name not in self.FREE:
+            self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_further_block_is_given_few_kernels(inputs: Inputs, dtype: torch.dtype) -> None:
+    """What takes a step of few tokens its time (docs/bench). Of PixArt's kind, whose norms are one kernel here too."""
+    counts = []
+    for layers in (2, 3):
+        model = LazyDecoder(**(DECODER | {"layers": layers, "family": "pixart"})).to(dtype)
+        given = {
+            field.name: getattr(inputs, field.name).to(dtype)
+            for field in dataclasses.fields(inputs)
+            if field.name not in ("timestep", "text_mask")
+        }
+        moved = dataclasses.replace(inputs, **given)
+        conditions = moved.conditions(model)
+        with Launched() as launched:
+            model.step(moved.tokens, moved.timestep, conditions)
+        counts.append(launched.counts)
+    further = counts[1] - counts[0]
+    attention = "_scaled_dot_product_flash_attention_for_cpu"
+    assert further == {
+        "addmm": 8, attention: 2, "native_layer_norm": 2, "addcmul": 4, "add": 1, "gelu": 1
+    }  # fmt: skip
 
 
 @families

@@ -19,7 +19,10 @@ from lazydiffusion.models.layers import (
     KeysValues,
     Rotary,
     make_norm,
+    masked_out,
+    modulations,
     rotary_2d,
+    rotary_as,
     sincos_2d,
 )
 
@@ -36,7 +39,8 @@ class Conditions:
     rotary: Rotary | None
     text: list[KeysValues]
     """Keys and values of the text, one pair per block."""
-    text_mask: Bool[Tensor, "b 1 1 l"] | None
+    text_mask: Float[Tensor, "b 1 1 l"] | None
+    """layers.masked_out."""
 
     def stacked(self, other: Conditions) -> Conditions:
         """Both as one batch, this one first. Their texts must have the same length."""
@@ -182,7 +186,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):
             channelwise=channelwise,
             rotary=rotary,
             text=[block.text_attention.keys_values(states) for block in self._decoder_blocks()],
-            text_mask=None if text_mask is None else text_mask[:, None, None],
+            text_mask=None if text_mask is None else masked_out(text_mask[:, None, None], states.dtype),
         )
 
     def step(
@@ -192,10 +196,14 @@ class LazyDecoder(ModelMixin, ConfigMixin):
         time = self.embed_timestep(self.frequencies(timestep).to(tokens.dtype))  # (B, C)
         modulation = self.modulation(functional.silu(time)).unflatten(-1, (6, -1))  # (B, 6, C)
         x = self.embed(tokens) + conditions.channelwise
-        for block, text in zip(self.blocks, conditions.text, strict=True):
-            x = block(x, modulation, conditions.rotary, text, conditions.text_mask)
+        rotary = conditions.rotary and rotary_as(
+            conditions.rotary, conditions.text[0][0].dtype
+        )  # queries' too
+        by_block = modulations(modulation, self._decoder_blocks(), x.dtype)
+        for block, own, text in zip(self.blocks, by_block, conditions.text, strict=True):
+            x = block(x, own, rotary, text, conditions.text_mask)
         shift, scale = (self.modulation_out + time[:, None]).to(x.dtype).chunk(2, dim=1)
-        return self.to_out(self.norm_out(x) * (1 + scale) + shift)  # type: ignore[no-any-return]
+        return self.to_out(torch.addcmul(shift, self.norm_out(x), 1 + scale))  # type: ignore[no-any-return]
 
     def forward(
         self,
