@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from tests.models.tiny_vae import tiny_vae
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion.errors import BadModel
@@ -147,6 +149,47 @@ def test_recording_and_replacing_statistics_nest_and_leave_the_modules_alone() -
     assert torch.equal(norm(x), plain)
     assert not norm._forward_hooks
     assert not norm._forward_pre_hooks
+
+
+class Made(TorchDispatchMode):
+    """Holds everything that is computed, so that no two things lie in the same place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        parts = made if isinstance(made, (tuple, list)) else [made]
+        self.tensors += [part for part in parts if isinstance(part, Tensor)]
+        return made
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_in_half_precision_given_statistics_take_the_memory_of_the_result_alone(
+    dtype: torch.dtype, pictures: int
+) -> None:
+    """Features of half a window are 270 MB in the decoder's last layers; in float32, twice over, a small GPU's last."""
+    x = (torch.randn(pictures, 8, 40, 40) * 3 + 1).to(dtype)[
+        :, :, 3:37, 2:39
+    ]  # a crop, as run_layers gives it
+    weight, bias = torch.randn(8).to(dtype), torch.randn(8).to(dtype)
+    mean, variance = torch.randn(pictures, 2), torch.rand(pictures, 2) + 0.5
+    with lazy_vae.given_norms([(mean, variance)]), Made() as made:
+        found = functional.group_norm(x, 2, weight, bias, 1e-6)
+    groups = x.float().unflatten(1, (2, 4))
+    shaped = [part[:, :, None, None, None] for part in (mean, variance)]
+    expected = ((groups - shaped[0]) / (shaped[1] + 1e-6).sqrt()).flatten(1, 2)
+    expected = expected * weight.float()[:, None, None] + bias.float()[:, None, None]
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-3)
+    large = {
+        part.untyped_storage().data_ptr(): part.dtype for part in made.tensors if part.numel() == x.numel()
+    }
+    large.pop(x.untyped_storage().data_ptr(), None)
+    assert list(large.values()) == [dtype]
 
 
 def test_statistics_of_other_layers_are_refused() -> None:
