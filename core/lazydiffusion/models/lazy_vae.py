@@ -191,8 +191,8 @@ def _normalise(
     """
     batch, per_group = x.shape[0], x.shape[1] // groups
     mean, variance = (part.repeat_interleave(per_group, dim=1).flatten() for part in statistics)  # (B * C,)
-    own = (part.float().repeat(batch) for part in (weight, bias))
-    normed = functional.batch_norm(x.flatten(0, 1)[None], mean, variance, *own, eps=eps)
+    factor, offset = (part.float().repeat(batch) for part in (weight, bias))
+    normed = functional.batch_norm(x.flatten(0, 1)[None], mean, variance, factor, offset, eps=eps)
     return normed.reshape(x.shape)
 
 
