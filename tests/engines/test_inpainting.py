@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from diffusers import Flux2KleinInpaintPipeline
 from tests.tiny_flux2 import tiny_flux2
 from tests.tiny_sdxl import SIDE, tiny_sdxl
@@ -60,6 +61,30 @@ def edit(width: int = 160, height: int = 120, **settings: object) -> Edit:
 
 def fills(engine: InpaintEngine, asked: Edit, report: Report | None = None) -> list[Fill]:
     return list(engine.run(asked, report or Report()))
+
+
+def test_a_preview_that_is_no_number_shows_what_was_there(
+    engine: InpaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDXL's VAE overflows in float16, which GPUs without bfloat16 compute in; its pipelines know, for their fills."""
+    decode = engine.pipeline.vae.decode
+    previews: list[np.ndarray] = []
+
+    def overflow(*given: object, **named: object) -> tuple[torch.Tensor]:
+        return (decode(*given, **named)[0] * torch.nan,)
+
+    def look(step: Step) -> None:
+        if step.step < step.steps:
+            monkeypatch.setattr(engine.pipeline.vae, "decode", overflow)
+            previews.append(step.preview())
+            monkeypatch.setattr(engine.pipeline.vae, "decode", decode)
+
+    asked = edit()
+    list(engine.run(asked, Report(), look))
+    shown = asked.canvas.pixels[HOLE.slices()].astype(int)
+    assert len(previews) == 2
+    for preview in previews:
+        assert np.abs(preview - shown).mean() < 2  # of 255 levels: it was at the window's scale
 
 
 def test_it_makes_fills_of_the_mask_alone(engine: InpaintEngine) -> None:

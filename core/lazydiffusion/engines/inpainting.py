@@ -167,16 +167,19 @@ class InpaintEngine:
 
     @torch.inference_mode()
     def _preview(self, latents: Any, picture: Pixels, plan: EditPlan) -> Pixels:
-        """The fill's box from small latents; what the window showed before, where a pipeline packs its latents."""
+        """The fill's box from small latents; what the window showed before, where a pipeline packs its latents.
+
+        And where these are no numbers in the VAE's precision: pipelines take SDXL's to float32 for a moment, not here.
+        """
         vae = getattr(self.pipeline, "vae", None)
-        if vae is None or latents is None or latents.ndim != 4:
-            shown = picture.astype(np.float32) / 127.5 - 1
-        else:
+        shown = picture.astype(np.float32) / 127.5 - 1
+        if vae is not None and latents is not None and latents.ndim == 4:
             small = F.avg_pool2d(latents.float(), PREVIEW_SHRINK, ceil_mode=True).to(vae.dtype)
             scaled = small / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0)
             decoded = vae.decode(scaled, return_dict=False)[0][:1].float()
             sized = F.interpolate(decoded, size=picture.shape[:2], mode="bilinear", align_corners=False)
-            shown = sized[0].permute(1, 2, 0).clamp(-1, 1).cpu().numpy()
+            found = sized[0].permute(1, 2, 0).clamp(-1, 1).cpu().numpy()
+            shown = found if np.isfinite(found).all() else shown
         return compose.from_window(shown, plan)
 
 
