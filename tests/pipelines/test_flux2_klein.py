@@ -185,10 +185,13 @@ def test_where_turns_are_taken_for_lack_of_memory_the_vae_has_more_of_it(
     assert events[:2] == ["text to cpu", "VAE"]
 
 
-def test_in_half_precision_it_makes_the_same_but_for_rounding(klein: LazyFlux2KleinPipeline) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_it_makes_the_same_but_for_rounding(
+    klein: LazyFlux2KleinPipeline, dtype: torch.dtype
+) -> None:
     half = tiny_klein()
     for part in (half.transformer, half.vae, half.text_encoder):
-        part.to(torch.bfloat16)
+        part.to(dtype)
     for laziness in MODES:
         steps, _ = steps_of(half, prepared(half, SOME, laziness=laziness))
         expected, _ = steps_of(klein, prepared(klein, SOME, laziness=laziness))
