@@ -275,6 +275,5 @@ def hint(wanted: Wanted) -> str:
     if wanted.sketch_layer or wanted.settings.strength < 1:
         return tr("Live: paint, select or type, and the fill follows.")
     return tr(
-        "Live: the fill follows what you select, type, and paint around it. To have it follow your strokes inside, "
-        "choose a sketch layer, or a lower strength."
+        "Live: the fill follows. For your strokes inside the selection choose a sketch layer, or a lower strength."
     )
