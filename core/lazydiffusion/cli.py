@@ -150,7 +150,8 @@ def fill(
         model=model,
     )
     files = command.Files(canvas=canvas, mask=mask, out=out, layer=layer, sketch=sketch)
-    command.run(files, settings, device, as_json, via_core, engine, view, weights)
+    loading = command.Loading(engine=engine, view=view, device=device, weights=weights)
+    command.run(files, settings, loading, via_core=via_core, as_json=as_json)
 
 
 @app.command(help=help_texts.PLAY)

@@ -134,6 +134,12 @@ def test_models_lists_the_embedded_one_as_ready() -> None:
     assert rows["clipart"]["bytes"] > 1e6
 
 
+def test_a_models_name_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_sdxl(tmp_path / "sdxl [turbo]")
+    monkeypatch.setattr(checkpoints, "user_folder", lambda: tmp_path)
+    assert "sdxl [turbo]" in CliRunner().invoke(app, ["models"]).stdout
+
+
 @pytest.mark.parametrize(
     ("given", "spins"),
     [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],

@@ -354,6 +354,14 @@ def test_the_readmes_script_can_be_played_also_as_windows_saves_it(tmp_path: Pat
     assert "a red house, seed 7" in result.stderr
 
 
+@pytest.mark.parametrize("prompt", ["a [red] house", "a house [/]"])
+def test_a_prompt_is_told_as_it_was_written(tmp_path: Path, model: str, prompt: str) -> None:
+    (tmp_path / "script.toml").write_text(f"size = [64, 64]\n[[edit]]\nprompt = '{prompt}'\nbox = [9, 9, 20, 20]")
+    result = run("play", tmp_path / "script.toml", "--out", tmp_path / "[made]", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith(f"{tmp_path / '[made]' / '01.png'}: {prompt}, seed 0, ")
+
+
 def test_the_help_shows_a_script() -> None:
     lines = [line.strip() for line in run("play", "--help").stdout.splitlines()]
     first = next(number for number, line in enumerate(lines) if line.startswith("canvas ="))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
 from lazydiffusion import output_folder
+from lazydiffusion.commands.terminal import error_console, progress_bar, say
 from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation.klein_bench.sizes import CONFIGS as KLEIN_CONFIGS
 
@@ -93,7 +94,7 @@ def run(options: Options, out: Path) -> None:
         ) from error
     output_folder.check(out, (RESULTS, TABLE))
 
-    console = Console(stderr=True)
+    console = error_console()
     if options.config in KLEIN_CONFIGS:
         from lazydiffusion.evaluation.klein_bench.plots import draw_all
         from lazydiffusion.evaluation.klein_bench.report import table
@@ -109,7 +110,7 @@ def run(options: Options, out: Path) -> None:
         (out / TABLE).write_text(table(found), encoding="utf8")
         draw_all(found, out)
     print(table(found))
-    console.print(f"Wrote {out}.", highlight=False, soft_wrap=True)
+    say(console, f"Wrote {out}.")
 
 
 def _measure(options: Options, lists: Lists, console: Console) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _measure(options: Options, lists: Lists, console: Console) -> dict[str, Any]
     lineup = build_lineup(options.config, lists.names, choice)
     sweeps = Sweeps(lineup.native, lists.masks, lists.canvases, lists.steps, lists.names)
     cases = sweeps.cases()
-    _say(console, lineup.note, *lineup.stand_ins)
+    say(console, *filter(None, [lineup.note, *lineup.stand_ins]))
     rates = device_rates(choice.device, choice.dtype)
     with _progress(console, len(cases) * runs_of(options.repeats)) as advance:
         measured = measure(lineup, cases, options.repeats, advance)
@@ -148,17 +149,12 @@ def _measure_klein(options: Options, lists: Lists, console: Console) -> dict[str
     size = KLEIN_CONFIGS[options.config]
     cases = make_cases(lists.names, lists.masks, lists.canvases or [size.native], lists.steps, size.native)
     host = machine(choice)
-    _say(console, NOTE, *STAND_INS)
+    say(console, NOTE, *STAND_INS)
     lineup = random_klein(size, lists.names, choice)
     rates = device_rates(choice.device, choice.dtype)
     with _progress(console, len(cases) * runs_of(options.repeats)) as advance:
         measured = measure(lineup, cases, options.repeats, advance)
     return results(options.config, options.command, choice, lineup, measured, rates, host)
-
-
-def _say(console: Console, *sentences: str) -> None:
-    for sentence in filter(None, sentences):
-        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def _listed(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
@@ -174,10 +170,7 @@ def _listed(option: str, text: str, kind: Callable[[str], Number]) -> list[Numbe
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
     """A bar on a terminal, a line now and then elsewhere. What it gives is called before each of `total` runs."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with progress_bar(console, MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=total)
         begun = 0
 
@@ -185,7 +178,7 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
             nonlocal begun
             bar.update(task, description=what, completed=begun)
             if not console.is_terminal and begun * LINES // total != (begun - 1) * LINES // total:
-                console.print(f"{100 * begun / total:3.0f} %  {what}", highlight=False, soft_wrap=True)
+                say(console, f"{100 * begun / total:3.0f} %  {what}")
             begun += 1
 
         yield advance

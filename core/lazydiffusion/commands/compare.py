@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from lazydiffusion import checkpoints
+from lazydiffusion.commands.terminal import counted, error_console, say
 from lazydiffusion.engines.names import check_view, engine_of
 from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation.case_folders import find_cases
@@ -84,28 +82,19 @@ def run(
         "clip": None if clip is None else str(clip),
     }
 
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("Reading the cases")
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
+    console = error_console()
+    with counted(console, "Reading the cases") as tell:
         contest = announce(found)
         try:
             hold(contest, contenders, choice.device, judge, tell)
         except Exception as error:
             if contest.entries:
                 contest_report.write(out, contest, conditions, about, failure=str(error))
-                console.print(f"What was finished before is in {out}.", highlight=False, soft_wrap=True)
+                say(console, f"What was finished before is in {out}.")
             raise
     print(contest_report.write(out, contest, conditions, about), end="")
-    console.print(
-        f"Wrote {out}: results.json, table.md, sheet.png, and {contest_report.SHEETS}/ with one for each case.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    sheets = f"{contest_report.SHEETS}/ with one for each case"
+    say(console, f"Wrote {out}: results.json, table.md, sheet.png, and {sheets}.")
 
 
 def _named(written: str) -> Named:

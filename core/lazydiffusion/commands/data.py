@@ -6,9 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
+from lazydiffusion.commands.terminal import counted, error_console
 from lazydiffusion.errors import BadInput
 
 
@@ -20,17 +18,6 @@ def clipart(out: Path, work: Path | None, npm: Path | None = None, openclipart: 
         raise BadInput(
             f"Building the data needs {error.name}: install it with `pip install lazydiffusion[train]`."
         ) from error
-    console = Console(stderr=True)
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        Progress(console=console, disable=not console.is_terminal) as bar,
-    ):
-        task = bar.add_task("", total=None)
-
-        def progress(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        report = build_clipart(
-            out, work or Path(temporary), npm=npm, openclipart=openclipart, progress=progress
-        )
+    with tempfile.TemporaryDirectory() as temporary, counted(error_console(), "") as tell:
+        report = build_clipart(out, work or Path(temporary), npm=npm, openclipart=openclipart, progress=tell)
     print(json.dumps(report, indent=2, default=str))

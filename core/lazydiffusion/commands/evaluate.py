@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from lazydiffusion import checkpoints, output_folder
+from lazydiffusion.commands.terminal import counted, error_console, say
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import MAX_SEED, MAX_VARIATIONS
 
@@ -28,9 +26,8 @@ def run(
         raise BadInput(f"{sketched} scenes cannot be sketched; give 0 or more.")
     if not 0 <= seed <= MAX_SEED:
         raise BadInput(f"The seed is {seed}; it must be between 0 and {MAX_SEED}.")
-    located = {
-        model: checkpoints.locate(model) for model in models
-    }  # a wrong name is told before the long imports
+    # Before the long imports: a wrong name is told at once.
+    located = {model: checkpoints.locate(model) for model in models}
 
     import torch
 
@@ -46,7 +43,7 @@ def run(
     from lazydiffusion.training.shards import find_shards
     from lazydiffusion.training.sprites import load_bank
 
-    console = Console(stderr=True)
+    console = error_console()
     choice = choose_device(device)
     kinds = {model: fitting_engine(model, where, engine) for model, where in located.items()}
     named = {_name(model, kinds): model for model in models}
@@ -57,13 +54,7 @@ def run(
     output_folder.check(out, comparison_report.FILES)
     if cache is not None:
         output_folder.check(cache, option="--cache")
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Reading the sprites", total=None)
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
+    with counted(console, "Reading the sprites") as tell:
         bank = load_bank(data, side=128, cache=cache)
         held_out = bank.subset(bank.held_out())
         side = min(checkpoints.window_tokens(where) for where in located.values())
@@ -100,7 +91,7 @@ def run(
     }
     comparison_report.write(out, result, cases, about)
     print((out / "table.md").read_text(encoding="utf8"), end="")
-    console.print(f"Wrote {out}: results.json, table.md, contact-sheet.png.", highlight=False, soft_wrap=True)
+    say(console, f"Wrote {out}: results.json, table.md, contact-sheet.png.")
 
 
 def _name(model: str, kinds: dict[str, str]) -> str:

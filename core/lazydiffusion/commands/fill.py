@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazydiffusion import checkpoints, colour, compose, images
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.commands.fill_via_core import CoreEdit
+from lazydiffusion.commands.terminal import counted, error_console, say
 from lazydiffusion.engines.base import Edit, Fill, Report, Step
 from lazydiffusion.errors import BadInput, LazyDiffusionError
 from lazydiffusion.image_output import check_writable, write_canvas, write_layer
@@ -43,63 +39,55 @@ def random_seed() -> int:
     return secrets.randbelow(2**32)
 
 
-def run(
-    files: Files,
-    settings: EditSettings,
-    device: str,
-    as_json: bool,
-    via_core: bool = False,
-    engine: str = "auto",
-    view: str | None = None,
-    weights: str = "full",
-) -> None:
+@dataclass(frozen=True)
+class Loading:
+    """How the model is loaded, in this process; the core has chosen that for itself."""
+
+    engine: str = "auto"
+    view: str | None = None
+    device: str = "auto"
+    weights: str = "full"
+
+    def check_for_core(self) -> None:
+        """Raise BadInput for what cannot be asked of the core."""
+        for option, value, usual in (("device", self.device, "auto"), ("weights", self.weights, "full")):
+            if value != usual:
+                raise BadInput(
+                    f"The core has chosen its {option}: leave --{option} {value} away, or start the core with "
+                    f"`lazydiffusion serve --{option} {value}`."
+                )
+        if self.engine != "auto" or self.view is not None:
+            raise BadInput("The core takes the engine that the model is for: leave --engine and --view away.")
+
+
+def run(files: Files, settings: EditSettings, loading: Loading, *, via_core: bool, as_json: bool) -> None:
     """Check everything that can be checked, then load, fill and write. Raises LazyDiffusionError."""
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's notes on odd files are not for artists
-    if via_core and device != "auto":
-        raise BadInput(
-            f"The core has chosen its device: leave --device {device} away, or start the core with "
-            f"`lazydiffusion serve --device {device}`."
-        )
-    if via_core and (engine != "auto" or view is not None):
-        raise BadInput("The core takes the engine that the model is for: leave --engine and --view away.")
-    if via_core and weights != "full":
-        raise BadInput(
-            f"The core has its own weights: leave --weights {weights} away, or start the core with "
-            f"`lazydiffusion serve --weights {weights}`."
-        )
+    if via_core:
+        loading.check_for_core()
     canvas = images.read_canvas(files.canvas)
     mask = images.read_mask(files.mask, canvas.size)
     sketch = images.read_sketch(files.sketch, canvas.size) if files.sketch else None
     outs, layers = _targets(files, settings.variations)
-    transparent = canvas.alpha is not None and int(canvas.alpha.min()) < 255
-    for path in outs:
-        check_writable(path, alpha=transparent, icc_profile=canvas.icc_profile, size=canvas.size)
-    for path in layers:
-        check_writable(path, alpha=True, icc_profile=canvas.icc_profile, size=canvas.size)
+    for paths, alpha in ((outs, canvas.transparent), (layers, True)):
+        for path in paths:
+            check_writable(path, alpha=alpha, icc_profile=canvas.icc_profile, size=canvas.size)
 
-    console = Console(stderr=True)
+    console = error_console()
     started = time.perf_counter()
     source: _Local | CoreEdit
-    if via_core:
-        with console.status("Asking the core") if console.is_terminal else nullcontext():
-            source = CoreEdit(images.to_srgb(canvas), mask, settings, sketch)
-    else:
-        source = _Local(
-            images.to_srgb(canvas), mask, settings, sketch, engine, view, device, weights, console
-        )
+    waiting = "Asking the core" if via_core else "Loading the model"
+    with console.status(waiting) if console.is_terminal else nullcontext():
+        shown = images.to_srgb(canvas)
+        if via_core:
+            source = CoreEdit(shown, mask, settings, sketch)
+        else:
+            source = _Local(Edit(Canvas.of(shown), mask, settings, sketch), loading)
     seeds: list[int] = []
     box: list[int] = []
     writing = 0.0
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal, transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("Filling")
-
-        def progress(taken: int, total: int) -> None:
-            bar.update(task, total=total, completed=taken)
-
-        for number, made in enumerate(source.fills(progress)):
+    with counted(console, "Filling") as tell:
+        for number, made in enumerate(source.fills(partial(tell, "Filling"))):
             composing = time.perf_counter()
             _write(canvas, made, outs[number], layers[number] if layers else None)
             seeds.append(made.seed)
@@ -115,7 +103,7 @@ def run(
     if as_json:
         print(json.dumps(summary))
     else:
-        _describe(summary, outs, console)
+        say(console, *_described(summary, outs))  # on stderr, so that stdout stays free
 
 
 class EditStopped(LazyDiffusionError):
@@ -125,23 +113,18 @@ class EditStopped(LazyDiffusionError):
 class _Local:
     """The edit in this process."""
 
-    def __init__(
-        self,
-        canvas: npt.NDArray[np.uint8],
-        mask: npt.NDArray[np.float32],
-        settings: EditSettings,
-        sketch: npt.NDArray[np.uint8] | None,
-        engine: str,
-        view: str | None,
-        device: str,
-        weights: str,
-        console: Console,
-    ):
-        loading = time.perf_counter()
-        self.edit = Edit(Canvas.of(canvas), mask, settings, sketch)
-        self.engine, self.choice = _load(settings.model, engine, view, device, weights, console)
+    def __init__(self, edit: Edit, loading: Loading):
+        # Importing PyTorch and diffusers is part of loading, and takes most of it.
+        started = time.perf_counter()
+        self.edit = edit
+        checkpoints.locate(edit.settings.model)  # a wrong name or hash is told before the long imports
+        from lazydiffusion.devices import choose_device
+        from lazydiffusion.engines.choose import load_engine
+
+        self.choice = choose_device(loading.device, loading.weights)
+        self.engine = load_engine(edit.settings.model, self.choice, loading.engine, loading.view)
         self.report = Report()
-        self.report.ms["load"] = 1000 * (time.perf_counter() - loading)
+        self.report.ms["load"] = 1000 * (time.perf_counter() - started)
 
     def fills(self, progress: Callable[[int, int], None]) -> Iterator[Fill]:
         """The fills, one after the other; `progress` is told (steps taken, steps in all)."""
@@ -164,19 +147,6 @@ class _Local:
             "steps": report.steps,
             "ms": report.ms,
         }
-
-
-def _load(
-    model: str, engine: str, view: str | None, device: str, weights: str, console: Console
-) -> tuple[Any, Any]:
-    """The engine and its device. Importing PyTorch and diffusers is part of loading, and takes most of it."""
-    checkpoints.locate(model)  # a wrong name or hash is told before the long imports
-    with console.status("Loading the model") if console.is_terminal else nullcontext():
-        from lazydiffusion.devices import choose_device
-        from lazydiffusion.engines.choose import load_engine
-
-        choice = choose_device(device, weights)
-        return load_engine(model, choice, engine, view), choice
 
 
 def _targets(files: Files, variations: int) -> tuple[list[Path], list[Path]]:
@@ -212,19 +182,13 @@ def _write(canvas: images.Picture, made: Fill, out: Path, layer: Path | None) ->
         write_layer(layer, compose.layer(canvas.size, pixels, made.box), canvas.icc_profile)
 
 
-def _describe(summary: dict[str, Any], outs: list[Path], console: Console) -> None:
-    """Where the results are and where the time went; on stderr, so that stdout stays free."""
+def _described(summary: dict[str, Any], outs: list[Path]) -> tuple[str, str]:
+    """Where the results are and where the time went."""
     names = ", ".join(str(path) for path in outs)
     x, y, w, h = summary["box"]
-    console.print(
+    parts = [f"{stage} {ms / 1000:.2f} s" for stage, ms in summary["ms"].items() if stage != "total"]
+    return (
         f"Wrote {names}: {w} x {h} px at ({x}, {y}), {summary['hidden_tokens']} tokens, {summary['steps']} steps, "
         f"seed {', '.join(map(str, summary['seeds']))}, on {summary['device']}.",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    parts = [f"{stage} {ms / 1000:.2f} s" for stage, ms in summary["ms"].items() if stage != "total"]
-    console.print(
         f"Time: {', '.join(parts)}; in all {summary['ms']['total'] / 1000:.2f} s.",
-        highlight=False,
-        soft_wrap=True,
     )
-    sys.stderr.flush()

@@ -54,8 +54,6 @@ def run(as_json: bool) -> None:
     for row in rows:
         known_size = size(row["bytes"]) if row["bytes"] else ""
         table.add_row(str(row["name"]), known_size, str(row["state"]), str(row["folder"]))
-    console = Console()
+    console = Console(markup=False, highlight=False)
     console.print(table)
-    console.print(
-        f"Your own models are found by name in {checkpoints.user_folder()}.", highlight=False, soft_wrap=True
-    )
+    console.print(f"Your own models are found by name in {checkpoints.user_folder()}.", soft_wrap=True)

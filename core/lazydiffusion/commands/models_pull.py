@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, TimeRemainingColumn
 
 from lazydiffusion import pulling
+from lazydiffusion.commands.terminal import error_console, progress_bar
 from lazydiffusion.errors import BadInput
 from lazydiffusion.pulling import Pull, size
 
@@ -71,11 +71,7 @@ def _announce(pull: Pull) -> None:
 
 
 def _run(pull: Pull) -> None:
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal, transient=True,
-    ) as bar:  # fmt: skip
+    with progress_bar(error_console(), DownloadColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("Downloading", total=pull.model.bytes)
         pull.run(
             lambda taken: bar.advance(task, taken),

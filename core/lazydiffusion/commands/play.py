@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import ImageColor
-from rich.console import Console
 
 from lazydiffusion import checkpoints, compose, images, output_folder
 from lazydiffusion.canvas import Canvas
+from lazydiffusion.commands.terminal import error_console, say
 from lazydiffusion.errors import BadInput
 from lazydiffusion.image_output import write_canvas
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE, EditSettings, settings_of
@@ -47,18 +47,15 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
     from lazydiffusion.engines.base import Edit, Report
     from lazydiffusion.engines.choose import load_engine
 
-    console = Console(stderr=True)
+    console = error_console()
     engine = load_engine(model, choose_device(device))
     for name, (settings, mask, sketch) in zip(names, edits, strict=True):
         report = Report()
         for made in engine.run(Edit(Canvas.of(canvas), mask, settings, sketch), report):
             canvas = compose.paste(canvas, made.pixels, made.box)
         write_canvas(name, canvas)
-        console.print(
-            f"{name}: {settings.prompt or 'nothing'}, seed {settings.seed}, {report.hidden_tokens} tokens, "
-            f"{sum(report.ms.values()) / 1000:.2f} s",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        cost = f"{report.hidden_tokens} tokens, {sum(report.ms.values()) / 1000:.2f} s"
+        say(console, f"{name}: {settings.prompt or 'nothing'}, seed {settings.seed}, {cost}")
 
 
 def _read(script: Path) -> dict[str, Any]:

@@ -105,12 +105,12 @@ def _not_found() -> str:
 
 
 def _describe(core: Core, info: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     device, queue = info["device"], info["queue"]
     console.print(f"The core {info['version']} (pid {info['pid']}) is {info['state']} at {core.address}.")
     console.print(f"Token file: {places.runtime_folder() / places.RUNTIME_FILE}")
     if info.get("problem"):
-        console.print(f"Device: none. {info['problem']}", markup=False)
+        console.print(f"Device: none. {info['problem']}")
     elif device is None:
         console.print("Device: not known yet, PyTorch is being loaded.")
     else:

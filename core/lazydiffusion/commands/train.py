@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lazydiffusion.commands.terminal import error_console, progress_bar, say
 from lazydiffusion.errors import BadInput
 
 
@@ -53,11 +47,8 @@ def run(
         settings = settings.lasting(minutes)
     if out is not None:
         settings = settings.written_to(out)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    console = error_console()
+    with progress_bar(console, TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("Starting", total=1.0)
 
         def report(point: Point) -> None:
@@ -69,14 +60,10 @@ def run(
             )
             bar.update(task, description=line, completed=point.share)
             if not console.is_terminal:
-                console.print(f"{100 * point.share:5.1f} %  {line}", highlight=False, soft_wrap=True)
+                say(console, f"{100 * point.share:5.1f} %  {line}")
 
         trainer = Trainer(
-            settings,
-            init_from=init_from,
-            resume=resume,
-            report=report,
-            say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+            settings, init_from=init_from, resume=resume, report=report, say=partial(say, console)
         )
         folder = trainer.run()
-    console.print(f"The averaged weights are in {folder}.", highlight=False, soft_wrap=True)
+    say(console, f"The averaged weights are in {folder}.")
