@@ -1,4 +1,4 @@
-"""A real core that downloads a model when it is asked to, from a hub on loopback."""
+"""A real core that downloads a model when it is asked to, from a hub on loopback; it need not have loaded its own."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_it_is_told_how_far_it_is_can_be_stopped_and_goes_on(
     process: CoreProcess, klein_hub: Hub, klein_files: dict[str, bytes]
 ) -> None:
     klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
-    core = process.start()
+    core = process.start(until="loading")
     core.download_model(KLEIN)
     wait_until(lambda: WEIGHTS in klein_hub.fetched())
     known = told(core)
@@ -87,9 +87,8 @@ def test_it_is_told_how_far_it_is_can_be_stopped_and_goes_on(
     assert known["state"] == "absent"
     assert known["downloaded"] > 0
     fetched = len(klein_hub.asked)
-    klein_hub.stall = (
-        False  # the connection is lost, and what was stopped notices with the first byte of the next
-    )
+    # The connection is lost, and what was stopped notices with the first byte of the next.
+    klein_hub.stall = False
     wait_until(lambda: len(klein_hub.ranges(WEIGHTS)) > 1)
     wait_until(lambda: "was stopped" in process.said())
     core.download_model(KLEIN)
@@ -104,7 +103,7 @@ def test_it_is_told_how_far_it_is_can_be_stopped_and_goes_on(
 def test_a_stopped_one_can_be_started_at_once(process: CoreProcess, klein_hub: Hub) -> None:
     """The thread of the first is still waiting for the hub; the second waits for it, not beside it."""
     klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
-    core = process.start()
+    core = process.start(until="loading")
     core.download_model(KLEIN)
     wait_until(lambda: WEIGHTS in klein_hub.fetched())
     core.stop_download(KLEIN)
@@ -118,12 +117,12 @@ def test_a_stopped_one_can_be_started_at_once(process: CoreProcess, klein_hub: H
 
 def test_it_goes_on_where_a_killed_core_left_it(process: CoreProcess, klein_hub: Hub) -> None:
     klein_hub.stall, klein_hub.cut = True, {WEIGHTS: [1000]}
-    core = process.start()
+    core = process.start(until="loading")
     core.download_model(KLEIN)
     wait_until(lambda: WEIGHTS in klein_hub.fetched())
     process.kill()
     klein_hub.stall = False
-    core = process.start()
+    core = process.start(until="loading")
     known = told(core)
     assert known is not None
     assert known["state"] == "absent", "it does not go on by itself"
@@ -134,7 +133,7 @@ def test_it_goes_on_where_a_killed_core_left_it(process: CoreProcess, klein_hub:
 
 def test_why_it_failed_is_told_until_it_is_tried_again(process: CoreProcess, klein_hub: Hub) -> None:
     klein_hub.error = (503, "")
-    core = process.start()
+    core = process.start(until="loading")
     core.download_model(KLEIN)
     wait_until(lambda: has_failed(core))
     known = told(core)
@@ -152,7 +151,7 @@ def test_why_it_failed_is_told_until_it_is_tried_again(process: CoreProcess, kle
 
 
 def test_what_cannot_be_downloaded_by_its_name_is_refused(process: CoreProcess) -> None:
-    core = process.start()
+    core = process.start(until="loading")
     for name in ("clipart", "tiny", "owner/name", "../models"):
         with pytest.raises(EditRejected, match="can be downloaded by its name; known are flux2-klein"):
             core.download_model(name)
