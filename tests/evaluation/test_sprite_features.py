@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from tests import tiny
 from torch import Tensor, nn
 
-from lazydiffusion.errors import BadInput, CannotWrite
+from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation.sprite_features import (
     LARGEST,
     SMALLEST,
     fingerprint,
     fit,
-    kept,
     render,
     split,
     sprite_features,
@@ -96,20 +94,6 @@ def test_what_is_kept_depends_on_the_network_the_sprites_and_the_settings() -> N
     assert fingerprint(network, bank) == fingerprint(MeanColour(), tiny.bank())
     names = {fingerprint(network, bank), fingerprint(other, bank), fingerprint(network, bank, 30)}
     assert len(names) == 3
-
-
-def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
-    (tmp_path / "thing.safetensors").write_bytes(b"half of a fi")
-    made = kept(tmp_path, "thing", lambda: {"value": torch.ones(2)})
-    assert torch.equal(made["value"], torch.ones(2))
-    assert torch.equal(load_file(tmp_path / "thing.safetensors")["value"], torch.ones(2))
-    assert [file.name for file in tmp_path.iterdir()] == ["thing.safetensors"]
-
-
-def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(CannotWrite, match="cannot be written"):
-        kept(tmp_path / "file", "thing", lambda: {"value": torch.ones(2)})
 
 
 def test_training_and_held_out_sprites_are_told_apart() -> None:

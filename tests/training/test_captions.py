@@ -121,6 +121,11 @@ def test_the_next_run_finds_them(encoder: PromptEncoder, tmp_path: Path) -> None
     encode(other)
     assert len(runs) == 2  # other captions are not taken from it
 
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    encode(sprites())
+    assert len(runs) == 3  # nor from a file that a power cut damaged
+
 
 def test_batches_are_put_back_in_order(encoder: PromptEncoder) -> None:
     whole, parts = (encode_captions(sprites(), encoder, batch=batch) for batch in (256, 2))

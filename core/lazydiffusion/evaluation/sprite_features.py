@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lazydiffusion.errors import BadInput, CannotWrite
+from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation.features import BATCH, FeatureNetwork
+from lazydiffusion.training.cached_tensors import cached
 from lazydiffusion.training.sprites import Progress, SpriteBank
 
 SIDE = 224
@@ -76,7 +75,7 @@ def sprite_features(
         return {"features": torch.cat(parts)}
 
     name = f"sprite-features-{fingerprint(network, bank)}"
-    return kept(cache, name, compute)["features"].float().to(bank.pixels.device)
+    return cached(cache, name, compute)["features"].float().to(bank.pixels.device)
 
 
 def split(bank: SpriteBank) -> tuple[Int64[Tensor, " t"], Int64[Tensor, " h"]]:
@@ -118,25 +117,3 @@ def fingerprint(network: FeatureNetwork, bank: SpriteBank, *settings: object) ->
     """A digest of what features, and what is trained on them with these settings, depend on."""
     parts = [FORMAT, network.name, bank.side, SIDE, SMALLEST, LARGEST, *settings, *bank.keys]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
-
-
-def kept(cache: Path | None, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` gives, from CACHE/NAME.safetensors if it is there; else it is made, and written there.
-
-    Without a cache it is made. A damaged file is made anew. Raises CannotWrite.
-    """
-    if cache is None:
-        return make()
-    file = cache / f"{name}.safetensors"
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError):  # there is none yet, or a power cut damaged it
-        made = make()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        save_file({key: value.contiguous().cpu() for key, value in made.items()}, partial)
-        partial.replace(file)
-    except OSError as error:
-        raise CannotWrite(f"The cache {cache} cannot be written: {error}.") from error
-    return made

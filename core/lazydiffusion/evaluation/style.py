@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from lazydiffusion.evaluation.features import FeatureNetwork
-from lazydiffusion.evaluation.sprite_features import fingerprint, fit, kept, split, sprite_features
+from lazydiffusion.evaluation.sprite_features import fingerprint, fit, split, sprite_features
+from lazydiffusion.training.cached_tensors import cached
 from lazydiffusion.training.sprites import Progress, SpriteBank
 
 EPOCHS = 30
@@ -56,7 +57,7 @@ class StyleClassifier:
             return head.state_dict() | {"held_out_accuracy": right.double().mean()}
 
         name = f"style-{fingerprint(network, bank, EPOCHS, *bank.set_names, *bank.sets.tolist())}"
-        weights = kept(cache, name, train)
+        weights = cached(cache, name, train)
         accuracy = float(weights.pop("held_out_accuracy"))
         with torch.device("meta"):  # no parameters to draw: they are there
             head = _head(network.channels, len(bank.set_names))

@@ -16,8 +16,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.evaluation.features import BATCH, FeatureNetwork, resized
-from lazydiffusion.evaluation.sprite_features import fingerprint, fit, kept, split, sprite_features
+from lazydiffusion.evaluation.sprite_features import fingerprint, fit, split, sprite_features
 from lazydiffusion.models.prompt_encoder import PromptEncoder
+from lazydiffusion.training.cached_tensors import cached
 from lazydiffusion.training.sprites import Progress, SpriteBank
 
 EMBEDDING = 128
@@ -69,10 +70,8 @@ class Clip:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model: Any = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
             images = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-            self.side, self.length = (
-                int(model.config.vision_config.image_size),
-                int(model.config.text_config.max_position_embeddings),
-            )
+            self.side = int(model.config.vision_config.image_size)
+            self.length = int(model.config.text_config.max_position_embeddings)
             self.mean, self.deviation = (
                 torch.tensor(images[key], device=self.device)[:, None, None]
                 for key in ("image_mean", "image_std")
@@ -176,7 +175,7 @@ class DualEncoder:
             return heads.state_dict() | {"held_out_recall": torch.tensor(recall)}
 
         settings = (EMBEDDING, HIDDEN, EPOCHS, AMONG, prompts.config.source, prompts.config.sha256, *names)
-        weights = kept(cache, f"dual-encoder-{fingerprint(network, bank, *settings)}", train)
+        weights = cached(cache, f"dual-encoder-{fingerprint(network, bank, *settings)}", train)
         recall = float(weights.pop("held_out_recall"))
         with torch.device("meta"):  # no parameters to draw: they are there
             heads = Heads(network.channels, prompts.channels)

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lazydiffusion.errors import CannotWrite
 from lazydiffusion.models.prompt_encoder import PromptEncoder
+from lazydiffusion.training.cached_tensors import cached
 from lazydiffusion.training.sprites import SpriteBank
 
 LENGTH = 16
@@ -72,13 +70,7 @@ def encode_captions(
     fingerprint = hashlib.sha256(
         "\n".join([encoder.config.source, str(encoder.config.sha256), str(LENGTH), *texts]).encode()
     ).hexdigest()[:16]
-    file = None if cache is None else cache / f"captions-{fingerprint}.safetensors"
-    if file is not None and file.is_file():
-        stored = load_file(file)
-    else:
-        stored = _encode(texts, encoder, progress, batch)
-        if file is not None:
-            _keep(stored, file)
+    stored = cached(cache, f"captions-{fingerprint}", lambda: _encode(texts, encoder, progress, batch))
     device = bank.sets.device
     rows = [row_of[text] for texts in listed for text in texts]
     count = torch.tensor([len(texts) for texts in listed])
@@ -89,15 +81,6 @@ def encode_captions(
         first=(count.cumsum(0) - count).to(device),
         count=count.to(device),
     )
-
-
-def _keep(states: dict[str, Tensor], file: Path) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(states, file.with_suffix(".partial"))
-        file.with_suffix(".partial").replace(file)
-    except (OSError, SafetensorError) as error:
-        raise CannotWrite(f"The caption cache {file.parent} cannot be written: {error}.") from error
 
 
 def _encode(
