@@ -10,6 +10,7 @@ from PIL import Image
 
 from lazydiffusion import compose, geometry
 from lazydiffusion.engines.base import Edit, Pixels
+from lazydiffusion.pipelines import sketches
 from lazydiffusion.window import Box
 
 TILE = 320
@@ -56,8 +57,7 @@ def frame(edit: Edit) -> Framed:
         _outline(whole, box, TILE / max(width, height))
     sketch = None
     if edit.sketch is not None:
-        drawn = np.where((mask > 0)[..., None], edit.sketch, 0)
-        sketch = _scaled(compose.paste(canvas, drawn, everything), box)
+        sketch = _scaled(sketches.laid_over(edit.canvas, edit.sketch, mask).pixels, box)
     return Framed(box, whole, _hatched(canvas, mask, box) if is_part else None, sketch)
 
 

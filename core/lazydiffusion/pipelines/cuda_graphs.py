@@ -84,9 +84,8 @@ class GraphedStep(ABC, Generic[C]):
         tokens, timestep = tokens.clone(), timestep.clone()
         stream, here = _captures(), torch.cuda.current_stream()
         stream.wait_stream(here)
-        with torch.cuda.stream(
-            stream
-        ):  # what is made lazily, and compiled blocks, must exist before the capture
+        # What is made lazily, and compiled blocks, must exist before the capture.
+        with torch.cuda.stream(stream):
             self.step(tokens, timestep, own)
         here.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()

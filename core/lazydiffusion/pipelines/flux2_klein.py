@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from lazydiffusion.canvas import Canvas
 from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import EditPlan, plan
 from lazydiffusion.models.patches import gather, scatter
-from lazydiffusion.pipelines import flux2_latents, flux2_text, window_pixels
+from lazydiffusion.pipelines import flux2_latents, flux2_text, sketches, window_pixels
 from lazydiffusion.pipelines.arguments import (
     canvas_array,
     check_count,
@@ -45,7 +44,6 @@ from lazydiffusion.pipelines.flux2_reference import (
 from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.pipelines.lazy import LazyDiffusionOutput, StepCallback
 from lazydiffusion.pipelines.sampling import Callback
-from lazydiffusion.window import Box
 
 WINDOW_TOKENS = 64
 """Side of the window: 1024 px, the model's own size."""
@@ -314,11 +312,7 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
         kept: Kept[WindowReading],
     ) -> WindowReading:
         """The window with all that is in it, the sketch laid over it: read by the VAE unless it is the one kept."""
-        pixels = canvas.pixels
-        if sketch is not None:
-            drawn = np.where((mask > 0)[..., None], sketch, 0)
-            pixels = compose.paste(pixels, drawn, Box(0, 0, canvas.region.w, canvas.region.h))
-        shown = replace(canvas, pixels=pixels)
+        shown = sketches.laid_over(canvas, sketch, mask)
         view = compose.view(shown, None, plan.window, plan.working_size)
 
         def read() -> WindowReading:

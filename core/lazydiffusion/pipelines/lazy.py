@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -401,10 +401,8 @@ class LazyDiffusionPipeline(DiffusionPipeline):
         encoded: Encoded,
     ) -> Tensor:
         """Clean tokens of the canvas with the sketch laid over it: what SDEdit starts from."""
-        if sketch is not None:
-            region = Box(0, 0, canvas.region.w, canvas.region.h)
-            canvas = replace(canvas, pixels=compose.paste(canvas.pixels, sketch, region))
-        colour, _ = self._seen(compose.view(canvas, None, plan.window, plan.working_size))
+        drawn = sketches.laid_over(canvas, sketch)
+        colour, _ = self._seen(compose.view(drawn, None, plan.window, plan.working_size))
         tokens: Tensor = self.codec.encode_picture(colour, encoded)
         return tokens.float()
 

@@ -1,6 +1,8 @@
-"""What of a sketch the lazy decoder is told: colours at working size, and where anything is drawn."""
+"""What models are told of a sketch: laid over the canvas, or, for the lazy decoder, its colours and where they are."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -8,12 +10,25 @@ import numpy.typing as npt
 from lazydiffusion import compose
 from lazydiffusion.canvas import Canvas
 from lazydiffusion.geometry import EditPlan
+from lazydiffusion.window import Box
 
 DRAWN_ALPHA = 16
 """A sketch's px is drawn where its alpha, of 255, is above this: a translucent stroke is, a trace that nobody sees is
 not."""
 DRAWN_SHARE = 0.25
 """A working px counts as drawn when at least this share of it is (thin lines survive a small scale)."""
+
+
+def laid_over(
+    canvas: Canvas, sketch: npt.NDArray[np.uint8] | None, mask: npt.NDArray[np.floating] | None = None
+) -> Canvas:
+    """The canvas with a sketch (h, w, 4) of its region over it: inside the mask (h, w), or without one everywhere."""
+    if sketch is None:
+        return canvas
+    if mask is not None:
+        sketch = np.where((mask > 0)[..., None], sketch, np.uint8(0))
+    region = Box(0, 0, canvas.region.w, canvas.region.h)
+    return replace(canvas, pixels=compose.paste(canvas.pixels, sketch, region))
 
 
 def in_window(sketch: npt.NDArray[np.uint8], canvas: Canvas, plan: EditPlan) -> npt.NDArray[np.float32]:
