@@ -15,7 +15,8 @@ from tests.image_files import gradient, save
 
 from lazydiffusion import colour
 from lazydiffusion.errors import CannotWrite
-from lazydiffusion.images import check_writable, read_canvas, read_sketch, write_canvas, write_layer
+from lazydiffusion.image_output import check_writable, write_canvas, write_layer
+from lazydiffusion.images import read_canvas, read_sketch
 
 pytestmark = pytest.mark.unit
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, to be the end of a sentence: its first line, or its class's name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 class LazyDiffusionError(Exception):
     """Base of every error that this package raises on purpose: `str(error)` is fit to show to a user."""
 

@@ -14,23 +14,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lazydiffusion import colour
-from lazydiffusion.colour import from_srgb
-from lazydiffusion.errors import BadInput, OutOfMemory
-from lazydiffusion.image_output import check_writable, write_canvas, write_layer
+from lazydiffusion.errors import BadInput, OutOfMemory, first_line
 from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
-
-__all__ = [
-    "Picture",
-    "check_writable",
-    "from_srgb",
-    "over_white",
-    "read_canvas",
-    "read_mask",
-    "read_sketch",
-    "to_srgb",
-    "write_canvas",
-    "write_layer",
-]
 
 JPEG_MASK_FLOOR = 16 / 255
 """Below this a mask in a JPEG counts as 0: beside hard edges JPEG rings to here at quality 90."""
@@ -178,8 +163,9 @@ def _opened(source: Source, role: str, size: tuple[int, int] | None = None) -> I
         raise BadInput(f"{name} is not a picture in a format that can be read: export it as PNG.") from error
     except Exception as error:
         # On damaged files decoding, and converting too, raise nearly anything: zlib.error, KeyError, SyntaxError.
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise BadInput(f"{name} is damaged or incomplete ({reason}): export it again, as PNG.") from error
+        raise BadInput(
+            f"{name} is damaged or incomplete ({first_line(error)}): export it again, as PNG."
+        ) from error
 
 
 def _file(path: Path, name: str) -> IO[bytes]:

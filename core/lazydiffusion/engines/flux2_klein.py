@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import Qwen3ForCausalLM
 
@@ -18,7 +17,7 @@ from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
 from lazydiffusion.engines.flux2_memory import Need, choose_placement, free_bytes
 from lazydiffusion.engines.flux2_weights import shrink
 from lazydiffusion.engines.layout import Layout
-from lazydiffusion.engines.stages import EventClock, lacks_memory, memory_errors, quiet
+from lazydiffusion.engines.stages import EventClock, loading_errors, memory_errors, quiet
 from lazydiffusion.errors import BadModel
 from lazydiffusion.models import lazy_vae
 from lazydiffusion.pipelines.flux2_klein import TEXT_LENGTH, WINDOW_TOKENS, LazyFlux2KleinPipeline
@@ -131,15 +130,10 @@ class Flux2KleinEngine:
 def load_pipeline(where: Path | str, choice: Choice) -> LazyFlux2KleinPipeline:
     """A pipeline from a verified folder or a hub id, on the CPU. Raises BadModel when it cannot be loaded."""
     quiet()
-    try:
+    with loading_errors(where, "loaded as a FLUX.2-klein"):
         pipeline: LazyFlux2KleinPipeline = LazyFlux2KleinPipeline.from_pretrained(
             where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
         )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-        if lacks_memory(error):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadModel(f"The model {where} cannot be loaded as a FLUX.2-klein: {reason}") from error
     check_components(pipeline, where)
     drop_unread_layers(pipeline.text_encoder)
     return pipeline

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,18 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoPipelineForInpainting, Flux2KleinInpaintPipeline
 from PIL import Image
-from safetensors import SafetensorError
 
 from lazydiffusion import checkpoints, compose, geometry
 from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Pixels, Progress, Report, Step
 from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.names import FLUX2_KLEIN, engine_of
-from lazydiffusion.engines.stages import Clock, lacks_memory, memory_errors, quiet
-from lazydiffusion.errors import BadInput, BadModel
+from lazydiffusion.engines.stages import Clock, loading_errors, memory_errors, quiet
+from lazydiffusion.errors import BadInput
 from lazydiffusion.geometry import EditPlan, Framing
+from lazydiffusion.pipelines import sketches
 from lazydiffusion.protocol import EditSettings
-from lazydiffusion.window import Box, choose_canvas, choose_crop, choose_window
+from lazydiffusion.window import choose_canvas, choose_crop, choose_window
 
 SKETCH_STRENGTH = 0.8
 """A fill with a sketch starts from it with this much noise (SDEdit, Meng et al. 2022), unless told otherwise."""
@@ -58,20 +57,14 @@ class InpaintEngine:
     def load(cls, where: Path | str, choice: Choice, view: str = "window") -> InpaintEngine:
         """Load a verified folder or a hub id onto a device. Raises BadModel, OutOfMemory."""
         quiet()
-        local = isinstance(where, Path)
         is_klein = engine_of(where) == FLUX2_KLEIN
         kind = Flux2KleinInpaintPipeline if is_klein else AutoPipelineForInpainting  # which does not know it
         with memory_errors():
-            try:
+            with loading_errors(where, "used for inpainting"):
                 pipeline = kind.from_pretrained(
-                    where, dtype=choice.dtype, use_safetensors=True, local_files_only=local,
+                    where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path),
                     variant=_variant(where) if isinstance(where, Path) else None,
                 )  # fmt: skip
-            except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-                if lacks_memory(error):
-                    raise
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise BadModel(f"The model {where} cannot be used for inpainting: {reason}") from error
             defaults = _klein_defaults(pipeline, where) if is_klein else None
             pipeline.to(choice.device)
             return cls(pipeline, view, defaults)
@@ -185,11 +178,8 @@ class InpaintEngine:
 
 def _window(edit: Edit, layout: Layout) -> Pixels:
     """The window (h, w, 3) at working size with all that is in it, also under the mask; the sketch laid over it."""
-    canvas, region, plan = edit.canvas, edit.canvas.region, layout.plan
-    if edit.sketch is not None:
-        drawn = np.where((layout.mask > 0)[..., None], edit.sketch, 0)
-        canvas = replace(canvas, pixels=compose.paste(canvas.pixels, drawn, Box(0, 0, region.w, region.h)))
-    return compose.to_bytes(compose.view(canvas, None, plan.window, plan.working_size).colour)
+    canvas = sketches.laid_over(edit.canvas, edit.sketch, layout.mask)
+    return compose.to_bytes(compose.view(canvas, None, layout.plan.window, layout.plan.working_size).colour)
 
 
 def _klein_defaults(pipeline: Any, where: Path | str) -> dict[str, Any]:

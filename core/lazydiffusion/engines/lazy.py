@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from lazydiffusion import checkpoints
@@ -15,7 +14,7 @@ from lazydiffusion.devices import Choice
 from lazydiffusion.engines.base import Edit, Fill, Progress, Report, Step
 from lazydiffusion.engines.layout import Layout
 from lazydiffusion.engines.names import pipeline_class
-from lazydiffusion.engines.stages import Clock, lacks_memory, memory_errors, quiet
+from lazydiffusion.engines.stages import Clock, loading_errors, memory_errors, quiet
 from lazydiffusion.errors import BadModel
 from lazydiffusion.pipelines.kept import Kept
 from lazydiffusion.pipelines.lazy import CanvasReading, LazyDiffusionPipeline
@@ -98,14 +97,9 @@ def load_pipeline(where: Path | str, choice: Choice) -> LazyDiffusionPipeline:
     kind = PIPELINES.get(name := pipeline_class(where))
     if kind is None:
         raise BadModel(f"The model {where} is a {name}; it must be one of {', '.join(PIPELINES)}.")
-    try:
+    with loading_errors(where):
         pipeline: LazyDiffusionPipeline = kind.from_pretrained(
             where, dtype=choice.dtype, use_safetensors=True, local_files_only=isinstance(where, Path)
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if lacks_memory(error):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadModel(f"The model {where} cannot be loaded: {reason}") from error
     pipeline.to(choice.device)
     return pipeline

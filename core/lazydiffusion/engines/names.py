@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lazydiffusion import checkpoints
-from lazydiffusion.errors import BadInput, BadModel
+from lazydiffusion.errors import BadInput, BadModel, first_line
 
 AUTO = "auto"
 """The engine that the model is for."""
@@ -68,8 +68,7 @@ def pipeline_class(where: Path | str) -> str:
 
             index = json.loads(pipeline_index(where))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadModel(f"The model {where} cannot be loaded: {reason}") from error
+        raise BadModel(f"The model {where} cannot be loaded: {first_line(error)}.") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
     if not isinstance(name, str):
         raise BadModel(

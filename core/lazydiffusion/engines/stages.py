@@ -1,4 +1,4 @@
-"""What engines share: milliseconds by stage, a device's full memory as a sentence, and quiet libraries."""
+"""What engines share: milliseconds by stage, what loading and memory raise as a sentence, and quiet libraries."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import diffusers
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from lazydiffusion.devices import synchronise
 from lazydiffusion.engines.base import Report
-from lazydiffusion.errors import OutOfMemory
+from lazydiffusion.errors import BadModel, OutOfMemory, first_line
 
 GPU_FULL = (
     "CUDA error: out of memory",
@@ -81,6 +83,17 @@ class EventClock(Clock):
         mark = torch.cuda.Event(enable_timing=True)
         mark.record(torch.cuda.current_stream(self.device))
         return mark
+
+
+@contextmanager
+def loading_errors(where: Path | str, what: str = "loaded") -> Iterator[None]:
+    """Turn what diffusers raises of a model into BadModel: it cannot be `what`. Memory is left to memory_errors."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        if lacks_memory(error):
+            raise
+        raise BadModel(f"The model {where} cannot be {what}: {first_line(error)}.") from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lazydiffusion.engines.names import LAZY
-from lazydiffusion.errors import BadInput, BadModel
+from lazydiffusion.errors import BadInput, BadModel, first_line
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.layers import Family
 from lazydiffusion.models.lazy_decoder import LazyDecoder
@@ -66,7 +66,7 @@ def try_networks(
             model(_shapes(window_tokens, overview_tokens), text, torch.ones(TRIED, WORDS, dtype=torch.bool))
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         raise BadInput(
-            f"no networks can be made of [encoder] and [decoder]: {_first_line(error)}. Their arguments are those of "
+            f"no networks can be made of [encoder] and [decoder]: {first_line(error)}. Their arguments are those of "
             "ContextEncoder and LazyDecoder."
         ) from error
 
@@ -117,7 +117,7 @@ def load_weights(model: LazyObjective, folder: Path) -> None:
         try:
             weights = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise BadModel(f"{file} cannot be read as safetensors: {_first_line(error)}.") from error
+            raise BadModel(f"{file} cannot be read as safetensors: {first_line(error)}.") from error
         if mismatch := _first_mismatch(part, weights):
             raise BadModel(
                 f"{file} does not fit the configured {name}: {mismatch}. Give the configuration that these weights "
@@ -137,8 +137,3 @@ def _first_mismatch(part: nn.Module, weights: Mapping[str, Tensor]) -> str | Non
             return f"its `{name}` is {has}, and the configuration's is {needs}"
     unknown = sorted(set(weights) - set(wanted))
     return f"it has a `{unknown[0]}`, which the configuration's has not" if unknown else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
