@@ -101,8 +101,7 @@ class Trainer:
             self.say(f"Weights taken from {init_from}.")
 
         self.bank, self.held_out = self._load_sprites()
-        self.captions = self._load_captions(self.bank)
-        self.held_out_captions = self._load_captions(self.held_out)
+        self.captions, self.held_out_captions = self._load_captions()
         self.maker = SceneMaker(
             self.bank, settings.data.window_tokens, settings.data.overview_tokens, self.generators.scenes
         )
@@ -210,9 +209,8 @@ class Trainer:
         maker = SceneMaker(
             self.held_out, settings.data.window_tokens, settings.data.overview_tokens, generator
         )
-        tokens = min(
-            settings.data.window_tokens**2, 2 * max(settings.data.buckets)
-        )  # room for the largest hole
+        room = 2 * max(settings.data.buckets)  # for the largest hole
+        tokens = min(settings.data.window_tokens**2, room)
         scenes = self.frame(maker.make(settings.output.samples, tokens))
         text, mask = self.held_out_captions.draw(scenes.sprites, generator)
         filled = fill_scenes(
@@ -303,16 +301,19 @@ class Trainer:
                 f"{data.shards} holds {len(bank)} sprites, too few to keep some apart for the samples: add more."
             )
         self.say(f"{int((~held_out).sum())} sprites to train on, {int(held_out.sum())} held out.")
-        return bank.subset(~held_out).to(self.accelerator.device), bank.subset(held_out).to(
-            self.accelerator.device
-        )
+        device = self.accelerator.device
+        return bank.subset(~held_out).to(device), bank.subset(held_out).to(device)
 
-    def _load_captions(self, bank: SpriteBank) -> CaptionBank:
+    def _load_captions(self) -> tuple[CaptionBank, CaptionBank]:
+        """Of both kinds of sprites, likewise."""
         data = self.settings.data
         cache = Path(data.cache) if data.cache else None
         encoder = PromptEncoder().to(self.accelerator.device)
         with self.accelerator.main_process_first():
-            return encode_captions(bank, encoder, data.captions, cache)
+            training, held_out = (
+                encode_captions(bank, encoder, data.captions, cache) for bank in (self.bank, self.held_out)
+            )
+        return training, held_out
 
     def _resume(self) -> None:
         try:
