@@ -94,8 +94,7 @@ def add_sums(
     columns, starts, lengths = np.unique(xs.owners, return_index=True, return_counts=True)
     here = total[owners[0] : owners[-1] + 1, columns[0] : columns[-1] + 1]
     last = len(xs.places) - 1
-    for number in range(
-        lengths.max()
-    ):  # the first column of every owner, then the second of all that have it
+    # The first column of every owner, then the second of all that have it, and so on.
+    for number in range(lengths.max()):
         column = np.where(number < lengths, xs.places[np.minimum(starts + number, last)] - left, right - left)
         (np.add if sign > 0 else np.subtract)(here, np.take(rows, column, axis=1), out=here)

@@ -265,7 +265,7 @@ def _variant(name: str) -> str | None:
         return found[1] or ""
     if not name.endswith(".safetensors"):
         return None
-    stem = re.sub(r"-\d{5}-of-\d{5}", "", name.removesuffix(".safetensors"))
+    stem = checkpoints.SHARD.sub("", name.removesuffix(".safetensors"))
     return stem.partition(".")[2]
 
 

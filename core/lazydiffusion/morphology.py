@@ -50,9 +50,7 @@ def dilate(mask: npt.NDArray[np.floating], radius: int, box: Box) -> Floats:
             result[tile.slices()] = highest
             continue
         levels = np.unique(source)
-        small = np.min_scalar_type(
-            len(levels) - 1
-        )  # a tile has so few px that 32 bits are enough, and 8 for a picture's
+        small = np.min_scalar_type(len(levels) - 1)  # 8 bits for the levels of a picture, 32 at most
         ranks = np.searchsorted(levels, source).astype(small)
         result[tile.slices()] = levels[_dilate_tile(ranks, radius, tile.moved(-near.x, -near.y))]
     return result

@@ -356,7 +356,9 @@ def test_the_readmes_script_can_be_played_also_as_windows_saves_it(tmp_path: Pat
 
 @pytest.mark.parametrize("prompt", ["a [red] house", "a house [/]"])
 def test_a_prompt_is_told_as_it_was_written(tmp_path: Path, model: str, prompt: str) -> None:
-    (tmp_path / "script.toml").write_text(f"size = [64, 64]\n[[edit]]\nprompt = '{prompt}'\nbox = [9, 9, 20, 20]")
+    (tmp_path / "script.toml").write_text(
+        f"size = [64, 64]\n[[edit]]\nprompt = '{prompt}'\nbox = [9, 9, 20, 20]"
+    )
     result = run("play", tmp_path / "script.toml", "--out", tmp_path / "[made]", "--model", model)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith(f"{tmp_path / '[made]' / '01.png'}: {prompt}, seed 0, ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from lazydiffusion import checkpoints, output_folder
@@ -18,7 +19,9 @@ def run(model: str, data: Path, out: Path, device: str, scenes: int, card: Path 
     if card is not None:
         check_card(card)
 
-    from lazydiffusion.devices import Choice, choose_device
+    import torch
+
+    from lazydiffusion.devices import choose_device
     from lazydiffusion.engines.lazy import load_pipeline
     from lazydiffusion.evaluation.sweeps import FILES, check_scenes, sweep
     from lazydiffusion.training.shards import find_shards
@@ -27,7 +30,7 @@ def run(model: str, data: Path, out: Path, device: str, scenes: int, card: Path 
     check_scenes(scenes)
     find_shards(data)
     output_folder.check(out, FILES)
-    full_precision = Choice(choice.device, choose_device("cpu").dtype, choice.reason)
+    full_precision = replace(choice, dtype=torch.float32)
     report = sweep(load_pipeline(where, full_precision), data, out, scenes=scenes)
     if card is not None:
         write_figures(card, report)

@@ -95,9 +95,8 @@ def make_cases(held_out: SpriteBank, count: int, window_tokens: int, seed: int =
         holes.append(scenes.hole)
         sprites.append(scenes.sprites)
         alphas.append(scenes.alpha)
-    order = torch.randperm(len(real) * BATCH, generator=generator)[
-        :count
-    ]  # every size of hole among the first
+    shuffled = torch.randperm(len(real) * BATCH, generator=generator)  # every size of hole among the first
+    order = shuffled[:count]
     rows = torch.cat(sprites)[order]
     return Cases(
         real=torch.cat(real)[order],

@@ -10,12 +10,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from lazydiffusion import output_folder
+from lazydiffusion import compose, output_folder
 from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation.seams import LEVELS, seam
 from lazydiffusion.models.prompt_encoder import PromptEncoder
@@ -150,7 +149,6 @@ def _sheet(scenes: Scenes, columns: list[tuple[str, Tensor]]) -> Image.Image:
     for column, (title, pictures) in enumerate(titled):
         draw.text((column * (side + gap) + 4, 3), title, fill="black")
         for line, row in enumerate(rows.tolist()):
-            values = (pictures[row].permute(1, 2, 0).cpu().numpy() + 1) * 127.5
-            tile = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
-            sheet.paste(tile, (column * (side + gap), head + line * (side + gap)))
+            tile = compose.to_bytes(pictures[row].permute(1, 2, 0).cpu().numpy())
+            sheet.paste(Image.fromarray(tile), (column * (side + gap), head + line * (side + gap)))
     return sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import AutoModelForTextEncoding, AutoTokenizer
 
+from lazydiffusion.checkpoints import sha256_of
 from lazydiffusion.errors import BadModel
 from lazydiffusion.models.config_only import ConfigOnly
 
@@ -39,8 +39,7 @@ def verify_sha256(path: Path, expected: str) -> None:
     """Raise BadModel unless the file has the expected SHA-256."""
     if not path.is_file():
         raise BadModel(f"{path} is missing; reinstall the package that it belongs to.")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != expected:
         raise BadModel(
             f"{path} is not the file that was published: its SHA-256 is {found}, expected {expected}. "

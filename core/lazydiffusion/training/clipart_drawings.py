@@ -128,10 +128,8 @@ def iconify_drawings(package: Path, tags: Mapping[str, Sequence[str]]) -> Iterat
 
     `tags` are those of `emoji_tags`. Raises BadInput if the package's files are missing or damaged.
     """
-    icon_set, license_id = (
-        read_json(package / "icons.json"),
-        iconify_license(read_json(package / "info.json")),
-    )
+    icon_set = read_json(package / "icons.json")
+    license_id = iconify_license(read_json(package / "info.json"))
     undashed = {subject.replace("-", ""): subject for subject in tags}
     for key, icon in icon_set["icons"].items():
         if icon.get("hidden") or not is_wanted_icon(key):

@@ -1,7 +1,7 @@
 """Holes as artists make them: a loose outline, an ellipse, a box, or brush strokes over what is to be painted.
 
-Shapes are found on a grid of a quarter of the window's side and enlarged: a mask needs no more detail, and the
-dilation of a full-size mask once took half the time of a training step.
+Shapes are found on a grid of a quarter of the window's side and enlarged: a mask needs no more detail, and dilating it
+at full size would take half the time of a training step.
 """
 
 from __future__ import annotations

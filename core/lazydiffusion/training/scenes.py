@@ -132,14 +132,11 @@ class SceneMaker:
     def make(self, batch: int, bucket: int) -> Scenes:
         """`batch` scenes whose holes mostly fit `bucket` tokens (what does not is left out of the loss)."""
         side = self.window_side
-        extent = self._uniform(batch, 0, 1)
-        extent = torch.where(
-            extent < 1 - self.shares.wide, 1.0, (math.log(WIDEST_CANVAS) * self._uniform(batch, 0, 1)).exp()
-        )  # canvas side in window sides
-        offset = (
-            (extent[:, None] - 1) * side * self._uniform((batch, 2), 0, 1)
-        )  # window's corner on the canvas
-        shrink = self.overview_side / (extent * side)  # overview px per window px
+        # The canvas's side in window sides, the window's corner on the canvas, and overview px per window px.
+        narrow = self._uniform(batch, 0, 1) < 1 - self.shares.wide
+        extent = torch.where(narrow, 1.0, (math.log(WIDEST_CANVAS) * self._uniform(batch, 0, 1)).exp())
+        offset = (extent[:, None] - 1) * side * self._uniform((batch, 2), 0, 1)
+        shrink = self.overview_side / (extent * side)
 
         target = self._random(batch, len(self.bank))
         texture = self._textures(batch)
