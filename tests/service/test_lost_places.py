@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,6 @@ from lazydiffusion.events import Filled, Started, Stepped
 from lazydiffusion.service.worker import STOPPED
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture
-def installed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
-    core = Installed(tmp_path / "installed", tiny_model)
-    core.use(monkeypatch)
-    yield core
-    core.end()
 
 
 def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
