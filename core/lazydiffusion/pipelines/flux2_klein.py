@@ -42,7 +42,7 @@ from lazydiffusion.pipelines.flux2_reference import (
     read_reference,
 )
 from lazydiffusion.pipelines.kept import Kept
-from lazydiffusion.pipelines.lazy import LazyDiffusionOutput, StepCallback
+from lazydiffusion.pipelines.output import LazyDiffusionOutput, StepCallback, as_callback
 from lazydiffusion.pipelines.sampling import Callback
 
 WINDOW_TOKENS = 64
@@ -149,22 +149,14 @@ class LazyFlux2KleinPipeline(Flux2KleinInpaintPipeline):
             sketch=sketch_array(sketch_image), guidance=guidance_scale,
             max_sequence_length=max_sequence_length, laziness=laziness,
         )  # fmt: skip
-
-        def on_step(step: int, timestep: Tensor, latents: Tensor, clean: Tensor) -> Tensor | None:
-            if callback_on_step_end is None:
-                return None
-            values = {"latents": latents} if "latents" in callback_on_step_end_tensor_inputs else {}
-            return callback_on_step_end(self, step, timestep, values).get("latents")
-
+        on_step = as_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, "latents")
         box = edit.plan.fill_box
         alpha = mask[box.slices()]
         fills = [
             compose.with_alpha(self.fill(edit, generator, on_step), alpha)
             for _ in range(num_images_per_prompt)
         ]
-        images: Any = [compose.paste(canvas.pixels, fill, box) for fill in fills]
-        images = [Image.fromarray(it) for it in images] if output_type == "pil" else np.stack(images)
-        output = LazyDiffusionOutput(images=images, fills=fills, box=(box.x, box.y, box.w, box.h))
+        output = LazyDiffusionOutput.of(canvas, fills, box, output_type)
         return output if return_dict else output.to_tuple()
 
     def plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
-from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
@@ -39,20 +38,9 @@ from lazydiffusion.pipelines.arguments import (
 from lazydiffusion.pipelines.beside import Beside
 from lazydiffusion.pipelines.cuda_graphs import GraphedDecoder
 from lazydiffusion.pipelines.kept import Kept
+from lazydiffusion.pipelines.output import LazyDiffusionOutput, StepCallback, as_callback
 from lazydiffusion.pipelines.sampling import Callback, Guidance, Known, denoise
 from lazydiffusion.window import PATCH, Box, choose_window
-
-StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any]]
-"""(pipeline, step, time step, {"tokens": ...}) -> values to go on with, as in diffusers."""
-
-
-@dataclass
-class LazyDiffusionOutput(BaseOutput):
-    """`images`: the canvas with each fill pasted in. `fills`: RGBA pixels (h, w, 4) inside `box` = (x, y, w, h)."""
-
-    images: list[Image.Image] | npt.NDArray[np.uint8]
-    fills: list[npt.NDArray[np.uint8]]
-    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -192,13 +180,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
                 f"{len(generator)} generators were given for {count} fills; give one, or one for each."
             )
         check_output_type(output_type)
-
-        def on_step(step: int, timestep: Tensor, tokens: Tensor, clean: Tensor) -> Tensor | None:
-            if callback_on_step_end is None:
-                return None
-            values = {"tokens": tokens} if "tokens" in callback_on_step_end_tensor_inputs else {}
-            return callback_on_step_end(self, step, timestep, values).get("tokens")
-
+        on_step = as_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, "tokens")
         plan_ = self.plan(canvas, mask)
         fills: list[npt.NDArray[np.uint8]] = []
         kept = Kept[CanvasReading]()
@@ -214,12 +196,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
                     own = generator[len(fills)] if isinstance(generator, list) else generator
                     fills.append(compose.with_alpha(self.fill(edit, own, on_step), alpha))
                     bar.update()
-        images: Any = [compose.paste(canvas.pixels, fill, plan_.fill_box) for fill in fills]
-        images = (
-            [Image.fromarray(picture) for picture in images] if output_type == "pil" else np.stack(images)
-        )
-        box = plan_.fill_box
-        output = LazyDiffusionOutput(images=images, fills=fills, box=(box.x, box.y, box.w, box.h))
+        output = LazyDiffusionOutput.of(canvas, fills, plan_.fill_box, output_type)
         return output if return_dict else output.to_tuple()
 
     def plan(self, canvas: Canvas, mask: npt.NDArray[np.floating]) -> EditPlan:
