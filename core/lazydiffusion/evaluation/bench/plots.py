@@ -192,33 +192,46 @@ def parts(found: Results) -> Figure | None:
     if not rows:
         return None
     figure = titled_figure(found, f"Parts of an edit, {steps} steps\n", (11, 2.3 + 0.42 * len(rows)))
+    names = [f"{row['engine']}, {100 * row['share']:g} %" for row in rows]
     for axes, relative in zip(figure.subplots(1, 2, sharey=True), (False, True), strict=True):
-        places = range(len(rows))
-        done = [0.0] * len(rows)
-        for part in PARTS:
-            values = [max(0.0, row["parts_ms"][part]) for row in rows]
-            if relative:
-                values = [
-                    100 * value / sum(row["parts_ms"].values())
-                    for value, row in zip(values, rows, strict=True)
-                ]
-            axes.barh(
-                places, values, left=done, color=PART_COLOURS[part], label=part, height=0.72,
-                edgecolor="white", linewidth=0.5, hatch="///" if part == OTHER else None,
-            )  # fmt: skip
-            done = [start + value for start, value in zip(done, values, strict=True)]
-        axes.set_yticks(places, [f"{row['engine']}, {100 * row['share']:g} %" for row in rows])
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
+        stacked_parts(axes, rows, names, PART_COLOURS, relative)
         axes.set_xlabel("% of the edit's time" if relative else "ms")
         axes.set_xlim(left=0, right=100 if relative else None)
+    legend_above(figure, columnspacing=1.4)
+    figure.axes[0].invert_yaxis()  # the axes share it
+    return figure
+
+
+def stacked_parts(
+    axes: Axes, rows: Sequence[Row], names: Sequence[str], colours: Mapping[str, str], relative: bool = False
+) -> list[float]:
+    """A bar for each row, of the ms of its parts, or, `relative`, of their shares in %; gives the bars' ends."""
+    places = range(len(rows))
+    done = [0.0] * len(rows)
+    for part, colour in colours.items():
+        values = [max(0.0, row["parts_ms"][part]) for row in rows]
+        if relative:
+            totals = [sum(row["parts_ms"].values()) for row in rows]
+            values = [100 * value / total for value, total in zip(values, totals, strict=True)]
+        axes.barh(
+            places, values, left=done, color=colour, label=part, height=0.72, edgecolor="white", linewidth=0.5,
+            hatch="///" if part == OTHER else None,
+        )  # fmt: skip
+        done = [start + value for start, value in zip(done, values, strict=True)]
+    axes.set_yticks(places, names)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    return done
+
+
+def legend_above(figure: Figure, columnspacing: float) -> None:
+    """What the first axes show, in one line under the title."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="upper left", bbox_to_anchor=(0.004, 1 - 0.3 / figure.get_figheight()),
-        ncols=len(PARTS), frameon=False, fontsize=9, columnspacing=1.4, handlelength=1.1, handletextpad=0.5,
+        ncols=len(labels), frameon=False, fontsize=9, columnspacing=columnspacing, handlelength=1.1,
+        handletextpad=0.5,
     )  # fmt: skip
-    figure.axes[0].invert_yaxis()  # the axes share it
-    return figure
 
 
 def titled_figure(found: Results, title: str, size: tuple[float, float]) -> Figure:
