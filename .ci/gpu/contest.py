@@ -176,14 +176,14 @@ def hand_over(folder: Path, facts: dict[str, Any]) -> None:
 
 def compare(wanted: Any, plan: Plan, folder: Path) -> None:
     """`lazydiffusion evaluate` of the three, on scenes of sprites that none was trained on."""
-    from lazydiffusion.commands.evaluate import run as evaluated
+    from lazydiffusion.commands import evaluate
     from lazydiffusion.engines.names import OWN
 
-    evaluated(
-        [str(folder / "exported" / engine) for engine in OWN], "auto", Path(wanted.data.shards),
-        folder / "evaluation", plan.scenes, seeds=plan.seeds, sketched=0, device="auto",
-        features="efficientnet-lite0", clip=None, cache=Path(wanted.data.cache), seed=0,
-    )  # fmt: skip
+    models = [str(folder / "exported" / engine) for engine in OWN]
+    data, cache = Path(wanted.data.shards), Path(wanted.data.cache)
+    evaluate.run(
+        evaluate.Options(models, data, folder / "evaluation", plan.scenes, seeds=plan.seeds, cache=cache)
+    )
     for name in REPORT:
         shutil.copy(folder / "evaluation" / name, folder / "fetch" / "report")
     print(f"To be fetched, a folder a call: {folder / 'fetch'}", flush=True)

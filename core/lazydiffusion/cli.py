@@ -327,8 +327,10 @@ def evaluate(
     from lazydiffusion.commands import evaluate as command
 
     command.run(
-        model or ["clipart"], engine, data, out, n,
-        seeds=seeds, sketched=sketched, device=device, features=features, clip=clip, cache=cache, seed=seed,
+        command.Options(
+            model or ["clipart"], data, out, n, engine=engine, seeds=seeds, sketched=sketched, features=features,
+            clip=clip, cache=cache, seed=seed, device=device,
+        )
     )  # fmt: skip
 
 

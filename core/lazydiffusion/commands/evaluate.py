@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,24 +11,45 @@ from lazydiffusion import checkpoints, output_folder
 from lazydiffusion.commands.terminal import counted, error_console, say
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import MAX_SEED, MAX_VARIATIONS
+from lazydiffusion.window import PATCH
 
 
-def run(
-    models: Sequence[str], engine: str, data: Path, out: Path, count: int, *, seeds: int, sketched: int, device: str,
-    features: str, clip: Path | None, cache: Path | None, seed: int,
-) -> None:  # fmt: skip
-    """Check everything that can be checked, then write the comparison to `out` and print its table.
+@dataclass(frozen=True)
+class Options:
+    """What the command was given."""
+
+    models: Sequence[str]
+    data: Path
+    out: Path
+    count: int
+    """Of the scenes."""
+    engine: str = "auto"
+    seeds: int = 2
+    sketched: int = 0
+    features: str = "efficientnet-lite0"
+    clip: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raise BadInput for numbers out of their ranges."""
+        if not 1 <= self.seeds <= MAX_VARIATIONS:
+            raise BadInput(f"{self.seeds} fills of each scene cannot be judged; give 1 to {MAX_VARIATIONS}.")
+        if self.sketched < 0:
+            raise BadInput(f"{self.sketched} scenes cannot be sketched; give 0 or more.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise BadInput(f"The seed is {self.seed}; it must be between 0 and {MAX_SEED}.")
+
+
+def run(options: Options) -> None:
+    """Check everything that can be checked, then write the comparison and print its table.
 
     Raises LazyDiffusionError.
     """
-    if not 1 <= seeds <= MAX_VARIATIONS:
-        raise BadInput(f"{seeds} fills of each scene cannot be judged; give 1 to {MAX_VARIATIONS}.")
-    if sketched < 0:
-        raise BadInput(f"{sketched} scenes cannot be sketched; give 0 or more.")
-    if not 0 <= seed <= MAX_SEED:
-        raise BadInput(f"The seed is {seed}; it must be between 0 and {MAX_SEED}.")
+    options.check()
     # Before the long imports: a wrong name is told at once.
-    located = {model: checkpoints.locate(model) for model in models}
+    located = {model: checkpoints.locate(model) for model in options.models}
 
     import torch
 
@@ -38,54 +60,42 @@ def run(
     from lazydiffusion.evaluation.comparison import Judges, compare
     from lazydiffusion.evaluation.features import load_features
     from lazydiffusion.evaluation.style import StyleClassifier
-    from lazydiffusion.evaluation.text_image import Clip, DualEncoder, TextImageScore
+    from lazydiffusion.evaluation.text_image import Clip, DualEncoder
     from lazydiffusion.models.prompt_encoder import PromptEncoder
     from lazydiffusion.training.shards import find_shards
     from lazydiffusion.training.sprites import load_bank
 
     console = error_console()
-    choice = choose_device(device)
-    kinds = {model: fitting_engine(model, where, engine) for model, where in located.items()}
-    named = {_name(model, kinds): model for model in models}
-    check_count(count)
-    find_shards(data)
-    network = load_features(features, choice.device)
-    read_clip = None if clip is None else Clip(clip, choice.device)
+    choice = choose_device(options.device)
+    kinds = {model: fitting_engine(model, where, options.engine) for model, where in located.items()}
+    named = {_name(model, kinds): model for model in options.models}
+    check_count(options.count)
+    find_shards(options.data)
+    network = load_features(options.features, choice.device)
+    clip = None if options.clip is None else Clip(options.clip, choice.device)
+    out, cache = options.out, options.cache
     output_folder.check(out, comparison_report.FILES)
     if cache is not None:
         output_folder.check(cache, option="--cache")
     with counted(console, "Reading the sprites") as tell:
-        bank = load_bank(data, side=128, cache=cache)
+        bank = load_bank(options.data, side=128, cache=cache)
         held_out = bank.subset(bank.held_out())
         side = min(checkpoints.window_tokens(where) for where in located.values())
-        cases = make_cases(held_out, count, side, seed)
+        cases = make_cases(held_out, options.count, side, options.seed)
         looking = partial(tell, "The judges look at the sprites")
         style = StyleClassifier.trained(network, bank, cache, looking)
-        judges = {
-            "Features": network.name,
-            "Style": f"a linear classifier of {len(bank.set_names)} sets of sprites on those features, right for "
-            f"{100 * style.held_out_accuracy:.0f} % of the held-out sprites",
-        }
-        text: TextImageScore
-        if read_clip is not None:
-            text = read_clip
-            judges["Text-image"] = f"cosine of {text.name}"
-        else:
-            text = encoder = DualEncoder.trained(network, PromptEncoder(), bank, cache, looking)
-            judges["Text-image"] = (
-                "cosine of a dual encoder trained on the training sprites; by their names it finds "
-                f"{100 * encoder.held_out_recall:.0f} % of the held-out ones among 64"
-            )
+        text = clip or DualEncoder.trained(network, PromptEncoder(), bank, cache, looking)
         result = compare(
             {name: partial(load_engine, model, choice) for name, model in named.items()},
-            cases, Judges(network, text, style), seeds=seeds, sketched=min(sketched, count), tell=tell,
+            cases, Judges(network, text, style),
+            seeds=options.seeds, sketched=min(options.sketched, options.count), tell=tell,
         )  # fmt: skip
     about = {
         "models": {name: {"model": model, "engine": kinds[model]} for name, model in named.items()},
-        "judges": judges,
+        "judges": {"Features": network.name, "Style": style.worth, "Text-image": text.worth},
         "held_out_sprites": len(held_out),
-        "canvas_px": side * 16,
-        "seeds_per_scene": seeds,
+        "canvas_px": side * PATCH,
+        "seeds_per_scene": options.seeds,
         "device": str(choice.device),
         "torch": torch.__version__,
     }

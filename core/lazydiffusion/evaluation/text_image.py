@@ -42,6 +42,11 @@ class TextImageScore(Protocol):
 
     name: str
 
+    @property
+    def worth(self) -> str:
+        """What it is, and how far it can be trusted, in words."""
+        ...
+
     def __call__(self, pictures: Float[Tensor, "b 3 h w"], captions: Sequence[str]) -> Float[Tensor, " b"]:
         """Cosine (-1..1) of each picture, -1..1 and square, with its own caption."""
         ...
@@ -80,6 +85,11 @@ class Clip:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BadModel(f"The model in {folder} cannot be used as a CLIP: {reason}") from error
         self.model = model.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def worth(self) -> str:
+        """See TextImageScore."""
+        return f"cosine of {self.name}"
 
     @torch.no_grad()
     def __call__(self, pictures: Float[Tensor, "b 3 h w"], captions: Sequence[str]) -> Float[Tensor, " b"]:
@@ -139,6 +149,14 @@ class DualEncoder:
         self.network, self.prompts, self.heads = network, prompts, heads
         self.held_out_recall = held_out_recall
         """Share of held-out sprites, on plain backgrounds, whose own name is the best of AMONG different ones."""
+
+    @property
+    def worth(self) -> str:
+        """See TextImageScore."""
+        return (
+            "cosine of a dual encoder trained on the training sprites; by their names it finds "
+            f"{100 * self.held_out_recall:.0f} % of the held-out ones among {AMONG}"
+        )
 
     @classmethod
     def trained(
