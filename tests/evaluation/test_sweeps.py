@@ -28,9 +28,8 @@ def test_a_report_and_its_pictures_are_written(
     assert [row["steps"] for row in report["by_steps"]] == [1, 2]
     distances = [row["distance_to_100_steps"] for row in report["by_steps"]]
     assert distances[0] > distances[1] > 0  # more steps come nearer to many
-    assert (
-        report["seam_fill"]["step"] > report["seam_real"]["step"] >= 0
-    )  # random weights make random borders
+    # Random weights make random borders.
+    assert report["seam_fill"]["step"] > report["seam_real"]["step"] >= 0
     for name in ("steps.png", "guidance.png"):
         with Image.open(tmp_path / "out" / name) as sheet:
             assert np.asarray(sheet).std() > 0

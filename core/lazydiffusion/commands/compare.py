@@ -63,10 +63,9 @@ def run(
         Contender(label, it.model, it.engine, it.view, partial(load_engine, it.model, choice, view=it.view))
         for label, it in zip(labels, named, strict=True)
     ]
-    conditions = (
-        f"The same seeds for all, on {choice.name} in {str(choice.dtype).removeprefix('torch.')}, with "
-        f"{steps or 'the models’ own numbers of'} steps."
-    )
+    dtype = str(choice.dtype).removeprefix("torch.")
+    own = "the models’ own numbers of"
+    conditions = f"The same seeds for all, on {choice.name} in {dtype}, with {steps or own} steps."
     if judge is not None:
         conditions += (
             f" Text-image is the cosine of the part around the hole with the prompt, by {judge.name}."
@@ -75,7 +74,7 @@ def run(
         "lazydiffusion": __version__,
         "torch": torch.__version__,
         "device": choice.name,
-        "dtype": str(choice.dtype).removeprefix("torch."),
+        "dtype": dtype,
         "seeds": seeds,
         "steps": steps,
         "guidance": guidance,

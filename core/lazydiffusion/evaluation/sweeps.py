@@ -23,7 +23,7 @@ from lazydiffusion.training.captions import encode_captions
 from lazydiffusion.training.grids import fill_scenes
 from lazydiffusion.training.objective import LazyObjective, Objective
 from lazydiffusion.training.scenes import SceneMaker, Scenes, Shares
-from lazydiffusion.training.sprites import load_bank
+from lazydiffusion.training.sprites import SpriteBank, load_bank
 
 REFERENCE_STEPS = 100
 STEPS = (4, 8, 12, 16, 20, 32, 50)
@@ -51,22 +51,11 @@ def sweep(
     check_scenes(scenes)
     output_folder.check(out, FILES)
     device = pipeline.device
-    config = pipeline.context_encoder.config
     bank = load_bank(shards, side=128)
     held_out = bank.subset(bank.held_out()).to(device)
     captions = encode_captions(held_out, PromptEncoder().to(device), each=1)
     generator = torch.Generator(device).manual_seed(seed)
-    halves = []
-    for share, count in ((0.0, scenes - scenes // 2), (1.0, scenes // 2)):
-        maker = SceneMaker(
-            held_out,
-            config.window_tokens,
-            config.overview_tokens,
-            generator,
-            Shares(removal=share, sketched=0),
-        )
-        halves.append(maker.make(count, min(bucket, config.window_tokens**2)))
-    batch = halves[0].joined(halves[1])
+    batch = _scenes(pipeline, held_out, scenes, bucket, generator)
     text, mask = captions.draw(batch.sprites, generator)
     model = LazyObjective(pipeline.context_encoder, pipeline.decoder, Objective())
     default_steps, default_guidance = pipeline.config.default_steps, pipeline.config.default_guidance
@@ -75,33 +64,24 @@ def sweep(
         noise = torch.Generator(device).manual_seed(seed + 1)
         return fill_scenes(model, batch, text, mask, steps=steps, guidance=guidance, generator=noise)
 
+    def judged(filled: Tensor) -> dict[str, object]:
+        truth = _distance(filled, batch.window, batch)
+        return {"distance_to_truth": truth, "seam": asdict(seam(filled, batch.hole))}
+
     reference = fill(REFERENCE_STEPS, default_guidance)
     by_steps, pictures = [], []
     for steps in STEPS:
         start = time.perf_counter()
         filled = fill(steps, default_guidance)
         seconds = time.perf_counter() - start
-        by_steps.append(
-            {
-                "steps": steps,
-                "distance_to_100_steps": _distance(filled, reference, batch),
-                "distance_to_truth": _distance(filled, batch.window, batch),
-                "seam": asdict(seam(filled, batch.hole)),
-                "seconds_per_fill": seconds / scenes,
-            }
-        )
+        row = {"steps": steps, "distance_to_100_steps": _distance(filled, reference, batch)}
+        by_steps.append({**row, **judged(filled), "seconds_per_fill": seconds / scenes})
         pictures.append((f"{steps} steps", filled))
     steps_sheet = _sheet(batch, [*pictures, (f"{REFERENCE_STEPS} steps", reference)])
     by_guidance, pictures = [], []
     for guidance in GUIDANCES:
         filled = fill(default_steps, guidance)
-        by_guidance.append(
-            {
-                "guidance": guidance,
-                "distance_to_truth": _distance(filled, batch.window, batch),
-                "seam": asdict(seam(filled, batch.hole)),
-            }
-        )
+        by_guidance.append({"guidance": guidance, **judged(filled)})
         pictures.append((f"guidance {guidance:g}", filled))
 
     defaults = fill(default_steps, default_guidance)
@@ -129,6 +109,21 @@ def check_scenes(scenes: int) -> None:
     """Raise BadInput for too few scenes."""
     if scenes < 2:
         raise BadInput(f"A sweep takes 2 scenes or more, not {scenes}: half of them hide only background.")
+
+
+def _scenes(
+    pipeline: LazyDiffusionPipeline, bank: SpriteBank, count: int, bucket: int, generator: torch.Generator
+) -> Scenes:
+    """The first half with an object to paint, the second with only background to continue."""
+    config = pipeline.context_encoder.config
+    tokens = config.window_tokens, config.overview_tokens
+    objects, background = (
+        SceneMaker(bank, *tokens, generator, Shares(removal=share, sketched=0)).make(
+            number, min(bucket, config.window_tokens**2)
+        )
+        for share, number in ((0.0, count - count // 2), (1.0, count // 2))
+    )
+    return objects.joined(background)
 
 
 def _distance(first: Tensor, second: Tensor, scenes: Scenes) -> float:
