@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ class LazyDiffusionOutput(BaseOutput):
     box: tuple[int, int, int, int]
 
     @classmethod
-    def of(cls, canvas: Canvas, fills: list[npt.NDArray[np.uint8]], box: Box, output_type: str) -> Any:
+    def of(cls, canvas: Canvas, fills: list[npt.NDArray[np.uint8]], box: Box, output_type: str) -> Self:
         """With the images as `output_type` has them: "pil", or "np" ((N, H, W, 3))."""
         images: Any = [compose.paste(canvas.pixels, fill, box) for fill in fills]
         images = [Image.fromarray(it) for it in images] if output_type == "pil" else np.stack(images)
