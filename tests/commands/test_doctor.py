@@ -137,7 +137,10 @@ def test_models_lists_the_embedded_one_as_ready() -> None:
 def test_a_models_name_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_sdxl(tmp_path / "sdxl [turbo]")
     monkeypatch.setattr(checkpoints, "user_folder", lambda: tmp_path)
-    assert "sdxl [turbo]" in CliRunner().invoke(app, ["models"]).stdout
+    told = CliRunner().invoke(app, ["models"]).stdout
+    assert "sdxl [turbo]" in told
+    assert "..." not in told  # nothing is cut, on 80 columns either
+    assert "…" not in told
 
 
 @pytest.mark.parametrize(

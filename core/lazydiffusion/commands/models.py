@@ -50,7 +50,7 @@ def run(as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for title in ("name", "size", "state", "folder"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")  # a path that is cut is of no use
     for row in rows:
         known_size = size(row["bytes"]) if row["bytes"] else ""
         table.add_row(str(row["name"]), known_size, str(row["state"]), str(row["folder"]))
