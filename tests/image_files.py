@@ -121,9 +121,8 @@ def scanner_profile() -> bytes:
 def _lookup_table(inputs: int, colours: list[npt.NDArray[np.float64]]) -> bytes:
     """An ICC lut8Type with two grid points an input, from the colours (sRGB, 0..1) at the corners."""
     rgb = Image.fromarray(np.uint8(np.rint(np.array([colours]) * 255)))
-    signed = np.asarray(
-        rgb.convert("LAB")
-    )  # Pillow hands out a and b as TIFF has them, ICC wants 128 to be neutral
+    # Pillow hands out a and b as TIFF has them, ICC wants 128 to be neutral.
+    signed = np.asarray(rgb.convert("LAB"))
     lab = (signed ^ np.array([0, 128, 128], np.uint8)).tobytes()
     identity = bytes(range(256))
     matrix = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))

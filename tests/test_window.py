@@ -85,7 +85,6 @@ def test_a_crop_holds_the_mask_and_little_else(given_: tuple[tuple[int, int], Bo
     assert crop.contains(mask)
     assert crop.w // token_px * (crop.h // token_px) <= side * side
     assert token_px <= choose_window(size, mask, side)[1]
-    if (
-        token_px > PATCH // LARGEST_SCALE and crop.w == crop.h
-    ):  # with a token one px smaller it would be too tight
+    # With a token one px smaller it would be too tight.
+    if token_px > PATCH // LARGEST_SCALE and crop.w == crop.h:
         assert max(mask.w, mask.h) > CROP_SHARE * (token_px - 1) * (crop.w // token_px)

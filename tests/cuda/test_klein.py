@@ -94,9 +94,8 @@ def test_replayed_steps_are_the_steps_whichever_edit_was_before(
         for flipped in (False, True)
     ]
     made = []
-    for edit in (
-        edits + edits[::-1]
-    ):  # the second time around, another edit's reference lies where graphs read it
+    # The second time around, another edit's reference lies where graphs read it.
+    for edit in edits + edits[::-1]:
         for seed in (3, 4):
             steps, colours = steps_of(klein, edit, seed)
             with eager(klein):

@@ -238,9 +238,8 @@ def test_skipped_steps_are_counted_as_if_they_had_run(tiny: LazyEngine) -> None:
 def test_parts_add_up_to_the_edit_and_none_is_counted_twice(tiny: LazyEngine) -> None:
     parts = part_times(tiny, Edits(16, 8).make(Case(LAZY, 0.1, 512, 3)))
     assert list(parts) == list(PARTS)
-    assert all(
-        ms >= 0 for ms in parts.values()
-    )  # OTHER is the rest: parts within parts would make it negative
+    # OTHER is the rest: parts within parts would make it negative.
+    assert all(ms >= 0 for ms in parts.values())
     assert all(ms > 0 for part, ms in parts.items() if part != OTHER)
 
 

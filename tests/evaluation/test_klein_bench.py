@@ -136,9 +136,8 @@ def test_the_less_takes_part_in_a_step_the_fewer_operations_it_has(found: dict[s
     for view, parts in flops.items():
         assert {TEXT, DECODE} < parts.keys()
         assert (ENCODE in parts) == (view != "cached, again")
-    assert (
-        flops["cached"][TEXT] == flops["full"][TEXT] < flops["diffusers"][TEXT]
-    )  # which scores words as well
+    # diffusers scores the words as well.
+    assert flops["cached"][TEXT] == flops["full"][TEXT] < flops["diffusers"][TEXT]
 
 
 def test_parts_add_up_to_the_instrumented_run_and_nothing_stays_watched() -> None:

@@ -208,9 +208,8 @@ def test_a_small_mask_costs_little_wherever_it_lies() -> None:
         return int(counter.get_total_flops())
 
     everything, tenth = flops(torch.ones(24, 24, dtype=torch.bool)), flops(mask)
-    assert (
-        tenth < 0.35 * everything
-    )  # halo and middle included, which weigh more here than at 1024 px (test_lazy_vae)
+    # Halo and middle included, which weigh more here than at 1024 px (test_lazy_vae).
+    assert tenth < 0.35 * everything
     assert flops(corners) < tenth
 
 

@@ -105,9 +105,8 @@ def test_the_whole_run_layer_by_layer_is_the_vae() -> None:
 
 
 def test_a_tenth_of_the_picture_costs_a_fifth_of_a_full_decode() -> None:
-    with torch.device(
-        "meta"
-    ):  # shapes only: Stable Diffusion's VAE at 1024 x 1024 px, without memory or time
+    # Shapes only: Stable Diffusion's VAE at 1024 x 1024 px, without memory or time.
+    with torch.device("meta"):
         vae = AutoencoderKL(**STABLE_DIFFUSION_VAE)
         latents, features = torch.empty(1, 4, 128, 128), torch.empty(1, 512, 128, 128)
 

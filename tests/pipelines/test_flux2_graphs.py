@@ -109,9 +109,8 @@ def test_fills_are_those_of_steps_without_graphs_whichever_edit_was_before(
         for boxes in ((SOME,), ISLANDS)
         for flipped, words in ((False, "a cat"), (True, "a dog"))
     ]
-    for edit in (
-        edits + edits[::-1]
-    ):  # the second time around the reference of another lies in the shared place
+    # The second time around the reference of another lies in the shared place.
+    for edit in edits + edits[::-1]:
         assert_fills_are_those_without(klein, edit, seed=3)
         assert_fills_are_those_without(klein, edit, seed=4)
     sizes = {edit.indices.shape[1] for edit in edits}

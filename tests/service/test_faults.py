@@ -29,9 +29,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 @pytest.fixture
 def installed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
-    core = Installed(
-        tmp_path / "Zoë's künstler 家", tiny_model
-    )  # spaces, quotes and other scripts on the way
+    # Spaces, quotes and other scripts on the way.
+    core = Installed(tmp_path / "Zoë's künstler 家", tiny_model)
     core.use(monkeypatch)
     yield core
     core.end()

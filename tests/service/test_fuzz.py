@@ -157,9 +157,8 @@ def test_every_value_may_be_nasty(process: CoreProcess, place: tuple[str, ...]) 
         )  # type: ignore[misc]
         body = multipart([("request", json.dumps(header).encode()), *PICTURES])
         found = post_edit(process.address(), process.token(), body)
-        if found.status == 202 and place == (
-            "client",
-        ):  # it is written into the history and listed from there
+        # It is written into the history and listed from there.
+        if found.status == 202 and place == ("client",):
             core.edit(json.loads(found.body)["id"]).wait()
         judge(process, found)
     assert len(core.history()) > 0 or place != ("client",)

@@ -152,9 +152,8 @@ def test_a_small_overview_and_a_small_region_may_be_png_files() -> None:
         png(Image.new("RGB", (8, 8))), png(Image.new("L", (8, 8), 255)),
         region=Box(0, 0, 8, 8), overview=png(Image.new("RGB", (12, 9), "red")),
     )  # fmt: skip
-    with pytest.raises(
-        BadInput, match="send at least"
-    ):  # they are read; this region is too small for its mask
+    # They are read; this region is too small for its mask.
+    with pytest.raises(BadInput, match="send at least"):
         decode(request)
     overview = decode(with_images(overview=png(Image.new("RGB", (12, 9), "red")))).canvas.overview
     assert overview is not None
