@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -94,7 +95,7 @@ def compare(
     *,
     seeds: int = 2,
     sketched: int = 0,
-    tell: Tell | None = None,
+    tell: Tell = lambda *_: None,
 ) -> Comparison:
     """Let each engine complete the cases, one engine at a time in memory, and judge them all in the same way.
 
@@ -105,13 +106,12 @@ def compare(
     judged, rows, sketches = {}, [], {}
     for name, load in engines.items():
         engine = load()
-        pictures, milliseconds = complete(engine, cases, seeds, _telling(tell, name))
+        pictures, milliseconds = complete(engine, cases, seeds, partial(tell, name))
         judged[name] = judge(pictures, cases, judges)
         rows.append(Row(name, _figures(judged[name], real), statistics.median(milliseconds), pictures))
         if sketched:
-            sketches[name] = follow_sketches(
-                engine, cases.first(sketched), pictures[0][:sketched], tell, name
-            )
+            some, plain = cases.first(sketched), pictures[0][:sketched]
+            sketches[name] = follow_sketches(engine, some, plain, tell, name)
         del engine
     nothing = judge(cases.extended[None], cases, judges)
     rows.append(Row(NOTHING, _figures(nothing, real), None, cases.extended[None]))
@@ -140,14 +140,14 @@ def judge(pictures: Float[Tensor, "seeds n 3 s s"], cases: Cases, judges: Judges
 
 
 def follow_sketches(
-    engine: Engine, cases: Cases, plain: Float[Tensor, "n 3 s s"], tell: Tell | None = None, name: str = ""
+    engine: Engine, cases: Cases, plain: Float[Tensor, "n 3 s s"], tell: Tell, name: str
 ) -> dict[str, dict[str, Estimate]]:
     """How far the fills follow each kind of sketch, against `plain`, the same seeds' fills without one."""
     followed = {}
     for kind in SKETCHES:
         drawn = with_sketch(cases, kind)
         assert drawn.sketch is not None
-        pictures, _ = complete(engine, drawn, 1, _telling(tell, f"{name}, {kind}"))
+        pictures, _ = complete(engine, drawn, 1, partial(tell, f"{name}, {kind}"))
         for measure, (of_kind, measured) in FOLLOWING.items():
             if of_kind != kind:
                 continue
@@ -183,9 +183,3 @@ def _differences(first: Judged, other: Judged, real: Judged) -> dict[str, Estima
             if name in other.scores
         },
     }
-
-
-def _telling(tell: Tell | None, what: str) -> Callable[[int, int], None] | None:
-    if tell is None:
-        return None
-    return lambda done, total: tell(what, done, total)

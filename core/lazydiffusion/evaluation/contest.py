@@ -107,7 +107,7 @@ def hold(
     contenders: Sequence[Contender],
     device: torch.device,
     text: TextImageScore | None = None,
-    tell: Tell | None = None,
+    tell: Tell = lambda *_: None,
 ) -> None:
     """Let each model fill all cases, one model at a time in memory; it is among the entries once it has finished.
 
@@ -118,20 +118,20 @@ def hold(
         entry = Entry(contender)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        _say(tell, f"Loading {contender.name}", 0, total)
+        tell(f"Loading {contender.name}", 0, total)
         started = time.perf_counter()
         engine = contender.load()
         entry.load_seconds = time.perf_counter() - started
         filled = 0
         for given in contest.given:
             case = given.case
-            _say(tell, contender.name, filled, total)
+            tell(contender.name, filled, total)
             try:
                 entry.played.append(play(engine, case.edit(), given.framed, text))
             except LazyDiffusionError as error:
                 raise type(error)(f"{contender.name}, case {case.name}: {error}") from error
             filled += case.settings.variations
-        _say(tell, contender.name, filled, total)
+        tell(contender.name, filled, total)
         if device.type == "cuda":
             entry.peak_bytes = torch.cuda.max_memory_allocated(device)
         del engine
@@ -211,8 +211,3 @@ def _batch(
 def _given(case: CaseFolder) -> Given:
     edit = case.edit()
     return Given(case, frame(edit), border_step(edit.canvas.pixels, edit.mask))
-
-
-def _say(tell: Tell | None, what: str, done: int, total: int) -> None:
-    if tell is not None:
-        tell(what, done, total)
