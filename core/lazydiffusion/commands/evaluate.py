@@ -78,7 +78,7 @@ def run(options: Options) -> None:
     if cache is not None:
         output_folder.check(cache, option="--cache")
     with counted(console, "Reading the sprites") as tell:
-        bank = load_bank(options.data, side=128, cache=cache)
+        bank = load_bank(options.data, side=128, cache=cache, progress=partial(tell, "Reading the sprites"))
         held_out = bank.subset(bank.held_out())
         side = min(checkpoints.window_tokens(where) for where in located.values())
         cases = make_cases(held_out, options.count, side, options.seed)

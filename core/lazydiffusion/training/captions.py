@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -57,7 +56,6 @@ def encode_captions(
     encoder: PromptEncoder,
     each: int = 6,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
     batch: int = 256,
 ) -> CaptionBank:
     """Encode `each` captions a sprite; `cache` is a folder where they are kept for the next run with the same ones.
@@ -70,7 +68,7 @@ def encode_captions(
     fingerprint = hashlib.sha256(
         "\n".join([encoder.config.source, str(encoder.config.sha256), str(LENGTH), *texts]).encode()
     ).hexdigest()[:16]
-    stored = cached(cache, f"captions-{fingerprint}", lambda: _encode(texts, encoder, progress, batch))
+    stored = cached(cache, f"captions-{fingerprint}", lambda: _encode(texts, encoder, batch))
     device = bank.sets.device
     rows = [row_of[text] for texts in listed for text in texts]
     count = torch.tensor([len(texts) for texts in listed])
@@ -83,9 +81,7 @@ def encode_captions(
     )
 
 
-def _encode(
-    texts: list[str], encoder: PromptEncoder, progress: Callable[[int, int], None] | None, batch: int
-) -> dict[str, Tensor]:
+def _encode(texts: list[str], encoder: PromptEncoder, batch: int) -> dict[str, Tensor]:
     """By length, so that a batch has little padding."""
     states = torch.zeros(len(texts), LENGTH, encoder.channels, dtype=torch.float16)
     lengths = torch.zeros(len(texts), dtype=torch.long)
@@ -96,6 +92,4 @@ def _encode(
         length = min(LENGTH, words.shape[1])
         states[rows, :length] = words[:, :length].half().cpu()
         lengths[rows] = mask.sum(1).clamp_max(LENGTH).cpu()
-        if progress is not None:
-            progress(min(start + batch, len(order)), len(order))
     return {"states": states, "lengths": lengths}
