@@ -100,8 +100,8 @@ def test_normalisation_of_each_family(family: Family) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_key_that_is_masked_does_not_count(family: Family) -> None:
-    attention = perturbed(Attention(CHANNELS, HEADS, family, source_channels=20)).requires_grad_(False)
-    x, source = random(2, 4, CHANNELS), random(2, 5, 20)
+    attention = perturbed(Attention(CHANNELS, HEADS, family)).requires_grad_(False)
+    x, source = random(2, 4, CHANNELS), random(2, 5, CHANNELS)
     mask = torch.tensor([True, True, True, False, False]).expand(2, 1, 1, -1)
 
     masked = attention(x, attention.keys_values(source), mask=mask)

@@ -163,12 +163,12 @@ def test_what_is_held_out_depends_on_the_key_alone() -> None:
         return SpriteBank(pixels, [["a"]] * len(keys), sets, ["s"], ["flat"] * len(keys), keys)
 
     keys = [f"{(number * 2654435761) % 2**64:016x}" for number in range(4000)] + ["my-cat", "a dog"]
-    held_out = bank(keys).held_out(64)
+    held_out = bank(keys).held_out()
 
     assert held_out.dtype == torch.bool
     assert 30 < held_out.sum() < 100  # 62 expected
-    assert torch.equal(bank(keys[::-1]).held_out(64), held_out.flip(0))
-    assert bank(["00000000000000c0", "00000000000000c1"]).held_out(64).tolist() == [True, False]
+    assert torch.equal(bank(keys[::-1]).held_out(), held_out.flip(0))
+    assert bank(["00000000000000c0", "00000000000000c1"]).held_out().tolist() == [True, False]
 
 
 def test_the_cache_is_used_until_the_shards_change(shards: Path, tmp_path: Path) -> None:

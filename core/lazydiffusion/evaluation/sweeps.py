@@ -28,6 +28,9 @@ from lazydiffusion.training.sprites import SpriteBank, load_bank
 REFERENCE_STEPS = 100
 STEPS = (4, 8, 12, 16, 20, 32, 50)
 GUIDANCES = (1.0, 1.5, 2.0, 2.5, 3.5, 5.0)
+BUCKET = 112
+"""Tokens that the decoder makes in a scene: those of most holes."""
+SEED = 0
 SHOWN = 6
 """Scenes in the pictures."""
 FILES = REPORT, STEPS_SHEET, GUIDANCE_SHEET = "report.json", "steps.png", "guidance.png"
@@ -40,8 +43,6 @@ def sweep(
     out: Path,
     *,
     scenes: int = 64,
-    bucket: int = 112,
-    seed: int = 0,
 ) -> dict[str, object]:
     """Write OUT/report.json, steps.png and guidance.png; gives the report.
 
@@ -54,14 +55,14 @@ def sweep(
     bank = load_bank(shards, side=128)
     held_out = bank.subset(bank.held_out()).to(device)
     captions = encode_captions(held_out, PromptEncoder().to(device), each=1)
-    generator = torch.Generator(device).manual_seed(seed)
-    batch = _scenes(pipeline, held_out, scenes, bucket, generator)
+    generator = torch.Generator(device).manual_seed(SEED)
+    batch = _scenes(pipeline, held_out, scenes, generator)
     text, mask = captions.draw(batch.sprites, generator)
     model = LazyObjective(pipeline.context_encoder, pipeline.decoder, Objective())
     default_steps, default_guidance = pipeline.config.default_steps, pipeline.config.default_guidance
 
     def fill(steps: int, guidance: float) -> Tensor:
-        noise = torch.Generator(device).manual_seed(seed + 1)
+        noise = torch.Generator(device).manual_seed(SEED + 1)
         return fill_scenes(model, batch, text, mask, steps=steps, guidance=guidance, generator=noise)
 
     def judged(filled: Tensor) -> dict[str, object]:
@@ -112,14 +113,14 @@ def check_scenes(scenes: int) -> None:
 
 
 def _scenes(
-    pipeline: LazyDiffusionPipeline, bank: SpriteBank, count: int, bucket: int, generator: torch.Generator
+    pipeline: LazyDiffusionPipeline, bank: SpriteBank, count: int, generator: torch.Generator
 ) -> Scenes:
     """The first half with an object to paint, the second with only background to continue."""
     config = pipeline.context_encoder.config
     tokens = config.window_tokens, config.overview_tokens
     objects, background = (
         SceneMaker(bank, *tokens, generator, Shares(removal=share, sketched=0)).make(
-            number, min(bucket, config.window_tokens**2)
+            number, min(BUCKET, config.window_tokens**2)
         )
         for share, number in ((0.0, count - count // 2), (1.0, count // 2))
     )

@@ -73,16 +73,14 @@ def masked_out(mask: Bool[Tensor, "*b"], dtype: torch.dtype) -> Float[Tensor, "*
 class Attention(nn.Module):
     """Multi-head attention whose keys and values may be computed once and reused (`keys_values`)."""
 
-    def __init__(self, channels: int, heads: int, family: Family, source_channels: int | None = None):
+    def __init__(self, channels: int, heads: int, family: Family):
         super().__init__()
-        bias = family == "pixart"
-        source_channels = source_channels or channels
+        modern, bias = family == "modern", family == "pixart"
         self.heads = heads
         self.to_q = nn.Linear(channels, channels, bias=bias)
-        self.to_k = nn.Linear(source_channels, channels, bias=bias)
-        self.to_v = nn.Linear(source_channels, channels, bias=bias)
+        self.to_k = nn.Linear(channels, channels, bias=bias)
+        self.to_v = nn.Linear(channels, channels, bias=bias)
         self.to_out = nn.Linear(channels, channels, bias=bias)
-        modern = family == "modern"
         self.norm_q = nn.RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
         self.norm_k = nn.RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
 
@@ -91,7 +89,7 @@ class Attention(nn.Module):
         heads: Tensor = x.unflatten(-1, (self.heads, -1))
         return heads.transpose(1, 2)
 
-    def keys_values(self, source: Float[Tensor, "b l s"], rotary: Rotary | None = None) -> KeysValues:
+    def keys_values(self, source: Float[Tensor, "b l c"], rotary: Rotary | None = None) -> KeysValues:
         """Keys and values of `source`: constant over the denoising steps when `source` is."""
         keys = self.norm_k(self.split(self.to_k(source)))
         return (keys if rotary is None else rotate(keys, rotary)), self.split(self.to_v(source))

@@ -14,6 +14,7 @@ from lazydiffusion.training.scenes import Scenes, masked_view
 from lazydiffusion.window import PATCH
 
 HOLE_COLOUR = (0.3, 0.3, 0.35)
+ACROSS = 4
 
 
 @torch.no_grad()
@@ -57,15 +58,13 @@ def fill_scenes(
     return torch.where(scenes.hole, filled.clamp(-1, 1), scenes.window)
 
 
-def contact_sheet(
-    scenes: Scenes, filled: Float[Tensor, "b 3 s s"], across: int = 4
-) -> Float[Tensor, "3 h w"]:
-    """Rows of (hole, fill, truth), `across` scenes side by side; 0..1."""
+def contact_sheet(scenes: Scenes, filled: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "3 h w"]:
+    """Rows of (hole, fill, truth), ACROSS scenes side by side; 0..1."""
     colour = torch.tensor(HOLE_COLOUR, device=filled.device)[None, :, None, None]
     holed = torch.where(scenes.hole, colour, scenes.window)
     cells = torch.cat([holed, filled, scenes.window], dim=3) / 2 + 0.5  # (B, 3, s, 3 s)
     cells = torch.nn.functional.pad(cells, (2, 6, 2, 6), value=1.0)
-    across = min(across, len(cells))
+    across = min(ACROSS, len(cells))
     count = len(cells) // across * across
     rows = [torch.cat(list(cells[i : i + across]), dim=2) for i in range(0, count, across)]
     return torch.cat(rows, dim=1).clamp(0, 1).cpu()

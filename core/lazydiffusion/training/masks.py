@@ -18,6 +18,7 @@ COARSE = 4
 """Window px per px of the grid on which shapes are found."""
 KINDS = ("outline", "ellipse", "box", "strokes")
 KIND_WEIGHTS = (0.4, 0.2, 0.2, 0.2)
+STROKE_POINTS = 6
 FURTHEST = 6
 """Largest distance, in coarse px, from an object to its loose outline."""
 
@@ -78,11 +79,12 @@ def _strokes(
     y: Float[Tensor, "c 1"],
     x: Float[Tensor, "1 c"],
     generator: torch.Generator | None,
-    points: int = 6,
 ) -> Bool[Tensor, "b c c"]:
-    """A thick line through random points of the object's box."""
+    """A thick line through STROKE_POINTS random points of the object's box."""
     batch, device = centre.shape[0], centre.device
-    corner = _uniform((batch, points, 2), -0.8, 0.8, device, generator) * half[:, None] + centre[:, None]
+    corner = (
+        _uniform((batch, STROKE_POINTS, 2), -0.8, 0.8, device, generator) * half[:, None] + centre[:, None]
+    )
     start, end = corner[:, :-1], corner[:, 1:]  # (B, segments, 2)
     along = end - start
     length = (along**2).sum(-1).clamp_min(1e-3)
