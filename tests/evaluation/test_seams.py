@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from lazydiffusion.evaluation.seams import border_steps, seam
@@ -23,6 +24,18 @@ def test_a_fill_that_is_ten_levels_brighter_steps_by_ten() -> None:
     steps, signed = border_steps(picture, hole)
     assert torch.allclose(steps, torch.tensor([10.0]), atol=1e-3)
     assert torch.allclose(signed, torch.full((1, 3), 10.0), atol=1e-3)
+
+
+def test_each_scene_has_its_own_step_and_opposite_shifts_do_not_cancel() -> None:
+    hole = square().expand(2, -1, -1, -1)
+    levels = torch.tensor([[10.0, 20.0, 30.0], [-40.0, 0.0, 40.0]])
+    picture = torch.where(hole, levels[..., None, None] / 127.5, 0.0)
+    steps, signed = border_steps(picture, hole)
+    assert torch.allclose(steps, torch.tensor([20.0, 80 / 3]))
+    assert torch.allclose(signed, levels)
+    measured = seam(picture, hole)
+    assert measured.step == pytest.approx(70 / 3)
+    assert measured.shift == pytest.approx(float(levels.square().mean().sqrt()))
 
 
 def test_noise_is_a_step_but_no_shift() -> None:
