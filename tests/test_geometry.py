@@ -167,7 +167,7 @@ def test_positions_are_the_tokens_centres_in_one_frame(edit: tuple[Size, Mask], 
     y, x = planned.overview_positions.reshape(*planned.overview_grid, 2).transpose(2, 0, 1)
     assert (np.diff(y, axis=0) > 0).all()
     assert (np.diff(x, axis=1) > 0).all()
-    # Where the overview shows what the window shows, the two agree on where it is; beyond, tokens.compress brings it nearer.
+    # Where the overview shows what the window shows, the two agree on where it is; beyond, it is compressed.
     for got, count, length, start, extent in (
         (y[:, 0], planned.overview_grid[0], size[1], window.y, window.h),
         (x[0], planned.overview_grid[1], size[0], window.x, window.w),

@@ -62,6 +62,13 @@ def test_an_overview_is_small_and_never_larger_than_the_canvas(width: int, heigh
     assert max(overview_grid((width, height))) == 8
 
 
+def test_an_overview_is_sent_twice_as_wide_as_the_model_is_shown_it() -> None:
+    assert overview_grid((16384, 8192)) == (4, 8)
+    assert overview_size((16384, 8192)) == (2 * 8 * PATCH, 2 * 4 * PATCH)
+    assert overview_size((1000, 4000), 16) == (2 * 4 * PATCH, 2 * 16 * PATCH)
+    assert overview_size((200, 100)) == (200, 100)
+
+
 @given(canvases(), canvases())
 def test_boxes_overlap_and_unite(
     one: tuple[tuple[int, int], Box], other: tuple[tuple[int, int], Box]
@@ -76,6 +83,18 @@ def test_boxes_overlap_and_unite(
         assert b.contains(shared)
     assert a.moved(3, -2).moved(-3, 2) == a
     assert a.enlarged(5).enlarged(-5) == a
+
+
+@given(canvases(), canvases(), st.integers(-16384, 0), st.integers(-16384, 0))
+def test_a_clipped_box_is_what_overlaps_the_canvas(
+    one: tuple[tuple[int, int], Box], other: tuple[tuple[int, int], Box], x: int, y: int
+) -> None:
+    size, box = one[0], other[1].moved(x, y)
+    clipped, shared = box.clip(size), box.overlap(Box(0, 0, *size))
+    assert (clipped.w, clipped.h) == (shared.w, shared.h)
+    assert Box(0, 0, *size).contains(clipped)
+    if shared.w and shared.h:
+        assert clipped == shared
 
 
 @given(canvases(), st.sampled_from([4, 16, 64]))
