@@ -60,7 +60,7 @@ def test_a_crop_shows_what_the_window_shows_there() -> None:
     hole[0, :, 40:72, 32:64] = True
     hole[1, :, 0:40, 0:20] = True  # in the corner: the crop is moved into the window
     scenes = SceneMaker(tiny.bank(), GRID, 4, torch.Generator().manual_seed(0)).make(2, 16)
-    scenes.window, scenes.hole = ramp, hole
+    scenes.window, scenes.hole, scenes.alpha = ramp, hole, ramp[:, :1]
     scenes.sketch = torch.cat([ramp, hole.float()], dim=1)
     crop = tight_crop(scenes)
 
@@ -68,7 +68,8 @@ def test_a_crop_shows_what_the_window_shows_there() -> None:
     starts = torch.tensor([48 - 20, 0.0])
     columns = starts[:, None] + lengths[:, None] * (torch.arange(SIDE) + 0.5) / SIDE
     expected = ((columns - 0.5) / (SIDE - 1) * 2 - 1).clamp(-1, 1)
-    assert torch.allclose(crop.window[:, 0, 64], expected, atol=2e-3)
+    for shown in (crop.window, crop.alpha):
+        assert torch.allclose(shown[:, 0, 64], expected, atol=2e-3)
     assert torch.allclose(crop.sketch[:, 0, 64], expected, atol=2e-2)  # the nearest px
     rows = crop.hole[0, 0].any(1).nonzero()
     assert (rows.min() + rows.max()).item() == pytest.approx(SIDE - 1, abs=2)

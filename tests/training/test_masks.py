@@ -64,6 +64,28 @@ def test_a_hole_stays_near_its_object(kind: str, monkeypatch: pytest.MonkeyPatch
     assert not (hole & ~near).any()
 
 
+@pytest.mark.parametrize(
+    ("kind", "reaches"), [("outline", range(FURTHEST)), ("box", range(FURTHEST // 2 + 1))]
+)
+def test_a_hole_is_drawn_at_all_distances(kind: str, reaches: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Artists do not trace what they want painted over."""
+    alpha = torch.zeros(400, SIDE, SIDE)
+    alpha[:, 28:36, 28:36] = 1
+    hole = holes(alpha, kind, monkeypatch)
+    found = (hole.any(2).sum(1) - 8) // (2 * COARSE)  # in coarse px
+
+    assert torch.equal(found, (hole.any(1).sum(1) - 8) // (2 * COARSE))
+    assert set(found.tolist()) == set(reaches)
+    corner = hole[torch.arange(400), 28 - COARSE * found, 28 - COARSE * found]
+    assert torch.equal(corner, found == 0) if kind == "outline" else corner.all()  # an outline is rounded
+
+
+def test_an_outline_holds_what_is_faint_of_its_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = torch.zeros(20, SIDE, SIDE)
+    alpha[:, 8:12, 8:12], alpha[:, 40, 12:60] = 1, 0.03
+    assert holes(alpha, "outline", monkeypatch)[alpha > 0].all()
+
+
 def test_holes_are_made_of_coarse_px_but_an_outline_keeps_the_objects_own() -> None:
     alpha = objects(8)
     hole = random_holes(alpha, torch.Generator().manual_seed(1))
