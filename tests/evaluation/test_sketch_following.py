@@ -86,6 +86,33 @@ def test_noise_follows_every_line_and_lines_do_not_explain_it() -> None:
     assert edge_precision(noise, sketch, everywhere()).item() < 0.2
 
 
+@pytest.mark.parametrize("away", range(-6, 6))
+def test_an_edge_three_px_from_a_line_follows_it_and_one_further_away_does_not(away: int) -> None:
+    fill, sketch = torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 4, SIDE, SIDE)
+    sketch[:, 3, :, 60] = 1
+    fill[..., 61 + away :] = 1
+    columns = [60 + away, 61 + away]  # on both sides of the step
+    near = [abs(column - 60) <= 3 for column in columns]
+    assert edge_recall(fill, sketch, everywhere()).item() == any(near)
+    assert edge_precision(fill, sketch, everywhere()).item() == sum(near) / 2
+
+
+def test_each_scene_is_measured_by_itself() -> None:
+    scenes = [disc(), disc(4, (-1.0, 1.0, 1.0)), disc(12)]
+    fills = torch.cat([scenes[index][0] for index in (0, 2, 1)])
+    pictures, alphas = (torch.cat([scene[part] for scene in scenes]) for part in (0, 1))
+    hole = everywhere().repeat(3, 1, 1, 1)
+    hole[1, ..., : SIDE // 2] = False
+    for measure, sketch in (
+        (colour_error, colour_blobs(pictures, alphas)),
+        (edge_recall, outlines(pictures, alphas)),
+        (edge_precision, outlines(pictures, alphas)),
+    ):
+        alone = [measure(fills[i : i + 1], sketch[i : i + 1], hole[i : i + 1]) for i in range(3)]
+        assert len(set(map(float, alone))) == 3
+        assert torch.allclose(measure(fills, sketch, hole), torch.cat(alone), rtol=1e-4)
+
+
 @pytest.mark.parametrize("channel", range(3))
 def test_a_step_of_a_quarter_in_one_channel_is_an_edge(channel: int) -> None:
     picture = torch.zeros(1, 3, 16, 16)
