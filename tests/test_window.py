@@ -44,6 +44,19 @@ def test_a_region_lies_on_the_canvas_and_holds_all_that_the_edit_looks_at(
     assert region.contains(window.clip(size))
 
 
+@given(*[st.integers(6000, 8000)] * 2, *[st.integers(1, 3000)] * 2, st.sampled_from([16, 64]))
+def test_away_from_the_border_a_mask_is_in_the_windows_middle_and_in_the_middle_of_its_tokens(
+    x: int, y: int, width: int, height: int, side: int
+) -> None:
+    window, token_px = choose_window((16384, 16384), Box(x, y, width, height), side)
+    for before, after in (
+        (x - window.x, window.right - x - width),
+        (y - window.y, window.bottom - y - height),
+    ):
+        assert abs(before // token_px - after // token_px) <= 1
+        assert abs(before % token_px - after % token_px) <= 1
+
+
 def test_of_a_huge_canvas_little_is_sent() -> None:
     """8192 px a side cost what 1024 do."""
     areas = []
