@@ -122,6 +122,26 @@ def test_outside_its_region_a_canvas_is_seen_by_its_overview(
     assert np.abs(whole.visible - part.visible).mean() < 0.05
 
 
+@pytest.mark.parametrize("sent", [False, True], ids=["whole", "a region and an overview"])
+def test_a_smaller_view_has_the_mean_of_what_is_visible_also_where_a_px_is_partly_hidden(sent: bool) -> None:
+    rng = np.random.default_rng(0)
+    canvas = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    region = Box(10, 6, 46, 30)
+    shown = np.ones((40, 60), bool)
+    shown[region.slices()] = rng.random((30, 46)) > 0.4
+    mask = (~shown).astype(np.float32)
+    known = partly(canvas, region, (30, 20)) if sent else Canvas.of(canvas)
+    seen = compose.view(known, mask[region.slices()] if sent else mask, Box(0, 0, 60, 40), (15, 10))
+
+    blocks, shown = canvas.reshape(10, 4, 15, 4, 3), shown.reshape(10, 4, 15, 4)
+    count = shown.sum(axis=(1, 3))
+    expected = (blocks * shown[..., None]).sum(axis=(1, 3)) / np.maximum(count, 1)[..., None]
+    assert ((count > 0) & (count < 16)).sum() > 50
+    assert np.array_equal(seen.hole, count < 16)
+    assert np.allclose(seen.visible, count / 16)
+    assert np.allclose(seen.colour[count > 0], expected[count > 0] / 127.5 - 1, atol=1e-5)
+
+
 def test_past_the_canvas_a_hidden_edge_is_hidden_where_only_a_region_is_known() -> None:
     canvas, mask = split_canvas(40, 40), np.zeros((40, 40), np.float32)
     mask[10:20, 35:] = 1
