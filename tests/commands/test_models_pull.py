@@ -149,6 +149,18 @@ def test_a_cut_download_goes_on_where_it_broke(remote: Hub, models: Path, ranged
     assert remote.ranges(WEIGHTS) == [None, "bytes=3000-", f"bytes={last}-"]
 
 
+@pytest.mark.parametrize("ranged", [True, False])
+def test_progress_comes_to_all_bytes_however_they_come(remote: Hub, tmp_path: Path, ranged: bool) -> None:
+    remote.ranged = ranged
+    remote.cut[WEIGHTS] = [3000, 2000]
+    model = hub.describe(REPO)
+    told: list[int] = []
+    for _ in ("fetched", "there already"):
+        told.clear()
+        hub.download(model, tmp_path, told.append)
+        assert sum(told) == model.bytes
+
+
 def test_a_pull_that_ended_is_taken_up_by_the_next(remote: Hub, models: Path) -> None:
     remote.cut[WEIGHTS] = [3000] + [0] * hub.TRIES
     assert "cannot be reached" in said(pull())
