@@ -52,10 +52,12 @@ def test_kept_pixels_are_bit_exact_and_hidden_ones_are_new(
 
 
 def test_the_fill_does_not_know_what_was_under_the_mask(
-    pipeline: LazyDiffusionPipeline, canvas: Image.Image, mask: Image.Image
+    pipeline: LazyDiffusionPipeline, canvas: Image.Image
 ) -> None:
-    other = canvas.copy()
-    other.paste((255, 0, 0), (90, 60, 170, 130))
+    hole = (91, 61, 171, 132)  # px of the overview, 2.5 wide, are partly hidden on all four sides
+    mask, other = Image.new("L", canvas.size), canvas.copy()
+    mask.paste(255, hole)
+    other.paste((255, 0, 0), hole)
     first, second = (
         pipeline("a cat", image=image, mask_image=mask, generator=seeded(0), output_type="np").images
         for image in (canvas, other)
