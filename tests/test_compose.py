@@ -168,6 +168,7 @@ def test_what_is_hidden_stays_hidden_where_only_the_overview_is_known() -> None:
     ("changes", "words"),
     [
         ({"region": Box(700, 0, 200, 100)}, "does not lie on the canvas of 800 x 600 px"),
+        ({"region": Box(10, 0, 0, 100), "pixels": np.zeros((100, 0, 3), np.uint8)}, "does not lie on"),
         ({"region": Box(0, 0, 200, 50)}, "200 x 50"),
         ({"overview": None}, "give an overview"),
     ],

@@ -194,6 +194,12 @@ def test_the_largest_and_the_smallest_sides(tmp_path: Path) -> None:
         assert read_canvas(tmp_path / "canvas.png").size == size
 
 
+def test_what_is_transparent_is_shown_to_the_model_as_on_white_paper() -> None:
+    colours = np.full((1, 4, 3), (0, 100, 255), np.uint8)
+    shown = to_srgb(Picture(colours, np.array([[0, 51, 254, 255]], np.uint8)))
+    assert shown.tolist() == [[[255] * 3, [204, 224, 255], [1, 101, 255], [0, 100, 255]]]
+
+
 def test_comments_in_a_png_do_no_harm(tmp_path: Path) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "painted by hand " * 1000, zip=True)

@@ -80,12 +80,22 @@ def test_bombs_in_text_and_profile_chunks(tmp_path: Path) -> None:
         refusal(lambda: read_canvas(path), path)
 
 
+def icon_of_64_px(inner: bytes) -> bytes:
+    entry = bytes([64, 64, 0, 0, 1, 0, 32, 0]) + len(inner).to_bytes(4, "little") + (22).to_bytes(4, "little")
+    return b"\0\0\1\0\1\0" + entry + inner
+
+
 def test_a_bomb_inside_an_icon(tmp_path: Path) -> None:
     path = tmp_path / "bomb.ico"
-    inner = png((60000, 60000), 8, image_files.RGB, b"")
-    entry = bytes([64, 64, 0, 0, 1, 0, 32, 0]) + len(inner).to_bytes(4, "little") + (22).to_bytes(4, "little")
-    path.write_bytes(b"\0\0\1\0\1\0" + entry + inner)
+    path.write_bytes(icon_of_64_px(png((60000, 60000), 8, image_files.RGB, b"")))
     refusal(lambda: read_canvas(path), path)
+
+
+@pytest.mark.filterwarnings("ignore:Image was not the expected size")
+def test_an_icon_is_as_large_as_the_picture_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "canvas.ico"
+    path.write_bytes(icon_of_64_px(png((20000, 1), 8, image_files.GREY, bytes(20001))))
+    assert "20000 x 1 px" in refusal(lambda: read_canvas(path), path)
 
 
 def test_pillows_own_limit_is_neither_needed_nor_changed(
