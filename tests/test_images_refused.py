@@ -89,6 +89,11 @@ def test_a_bomb_inside_an_icon(tmp_path: Path) -> None:
     path = tmp_path / "bomb.ico"
     path.write_bytes(icon_of_64_px(png((60000, 60000), 8, image_files.RGB, b"")))
     refusal(lambda: read_canvas(path), path)
+    path.write_bytes(icon_of_64_px(png((24000, 24000), 1, image_files.GREY, bytes(24000 * 3001))))
+    assert path.stat().st_size < 100_000  # 576 million pixels
+    start = time.process_time()
+    assert "exceeds limit" in refusal(lambda: read_canvas(path), path)
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.filterwarnings("ignore:Image was not the expected size")

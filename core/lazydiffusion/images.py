@@ -20,6 +20,9 @@ from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
 JPEG_MASK_FLOOR = 16 / 255
 """Below this a mask in a JPEG counts as 0: beside hard edges JPEG rings to here at quality 90."""
 
+ICON = b"\0\0\1\0"
+"""A Windows icon begins so. Pillow decodes the picture in one when it is opened, whatever its size."""
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -194,7 +197,9 @@ def _decode(
     declared: tuple[int, int] | None = None,
 ) -> Image.Image:
     """`declared`: a size that the header must have, before anything is decoded."""
-    with _pillow_limit(None):  # only the header is read here
+    icon = file.read(len(ICON)) == ICON
+    file.seek(0)
+    with _pillow_limit(MAX_SIDE**2 if icon else None):  # of others only the header is read here
         image = Image.open(file, formats=formats)
     if declared is None:
         _check_size(image.size, name)
@@ -203,7 +208,7 @@ def _decode(
     if image.format == "EPS":  # decoding would run Ghostscript
         raise BadInput(f"{name} is a PostScript drawing: export it as PNG.")
     _correct_png_transparency(image)
-    with _pillow_limit(MAX_SIDE**2):  # for the picture within the picture, as icons have
+    with _pillow_limit(MAX_SIDE**2):  # for the picture within the picture, as Apple's icons have
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     if declared is None:
