@@ -141,6 +141,28 @@ def test_a_folder_of_models_that_is_none_hides_no_installed_one(
     assert [checkpoint.name for checkpoint in checkpoints.available()] == ["clipart"]
 
 
+@pytest.mark.parametrize(
+    ("configs", "window"),
+    [
+        ({"context_encoder": {"window_tokens": 24}, "vae": {"block_out_channels": [8] * 4}}, 24),
+        ({"vae": {"block_out_channels": [8] * 4}, "unet": {"sample_size": 64}}, 32),  # 512 px
+        ({"vae": {"block_out_channels": [8] * 4}, "transformer": {"sample_size": 96}}, 48),
+        ({"vae": {"block_out_channels": [8] * 3}, "unet": {"sample_size": 64}}, 16),
+        ({"vae": {"block_out_channels": [8] * 4}, "unet": {"sample_size": 200}}, 64),  # no window is larger
+        ({"vae": {"block_out_channels": [8] * 4}}, 64),
+        ({}, WINDOW_TOKENS),
+    ],
+)
+def test_a_window_is_as_large_as_the_model_was_trained_at(
+    tmp_path: Path, configs: dict[str, object], window: int
+) -> None:
+    for part, config in configs.items():
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps(config))
+    assert checkpoints.window_tokens(tmp_path) == window
+    assert checkpoints.window_tokens("owner/name") == WINDOW_TOKENS
+
+
 def test_a_network_without_channels_has_the_usual_window(tmp_path: Path) -> None:
     for part, text in (("vae", '{"block_out_channels": []}'), ("unet", '{"sample_size": 65}')):
         (tmp_path / part).mkdir()
