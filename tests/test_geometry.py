@@ -101,6 +101,15 @@ def test_pixels_are_never_enlarged_but_on_a_canvas_smaller_than_the_window(
         assert planned.window.contains(Box(0, 0, *size))
 
 
+@pytest.mark.parametrize(
+    ("longest", "token_px"), [(16, 4), (64, 4), (65, 5), (128, 8), (200, 13), (256, 16), (5000, 16)]
+)
+def test_a_canvas_smaller_than_the_window_is_enlarged_to_it(longest: int, token_px: int) -> None:
+    """By four times at most; a small canvas is not made from few pixels."""
+    for size in ((longest, 16), (16, longest)):
+        assert plan(size, boxed(size, Box(3, 4, 2, 2))).token_px == token_px
+
+
 @any_edit
 def test_half_of_the_window_is_surroundings_as_long_as_there_are_any(
     edit: tuple[Size, Mask], side: int
