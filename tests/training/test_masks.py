@@ -86,6 +86,21 @@ def test_an_outline_holds_what_is_faint_of_its_object(monkeypatch: pytest.Monkey
     assert holes(alpha, "outline", monkeypatch)[alpha > 0].all()
 
 
+def test_strokes_are_a_thick_line_through_points_of_the_objects_box() -> None:
+    centre, half = torch.tensor([[12.0, 18.0]]).expand(9, -1), torch.tensor([[5.0, 8.0]]).expand(9, -1)
+    line = torch.arange(32.0)
+    strokes = masks._strokes(centre, half, line[:, None], line[None], torch.Generator().manual_seed(3))
+
+    again = torch.Generator().manual_seed(3)
+    corners = torch.empty(9, 6, 2).uniform_(-0.8, 0.8, generator=again) * half[:, None] + centre[:, None]
+    widths = torch.empty(9, 1).uniform_(0.2, 0.5, generator=again) * 5 + 1
+    along = torch.linspace(0, 1, 200)[:, None, None, None]
+    dots = torch.lerp(corners[:, :-1], corners[:, 1:], along).transpose(0, 1).reshape(9, -1, 2)
+    distance = torch.cdist(torch.cartesian_prod(line, line), dots).amin(-1)
+    sure = (distance - widths).abs() > 0.05
+    assert torch.equal(strokes.flatten(1)[sure], (distance <= widths)[sure])
+
+
 def test_holes_are_made_of_coarse_px_but_an_outline_keeps_the_objects_own() -> None:
     alpha = objects(8)
     hole = random_holes(alpha, torch.Generator().manual_seed(1))
