@@ -10,7 +10,7 @@ from PIL import Image
 from tests.case_files import HOLE, SIZE, write_case
 
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation.case_folders import find_cases
+from lazydiffusion.evaluation.own_cases.folders import find_cases
 from lazydiffusion.protocol import EditSettings
 
 pytestmark = pytest.mark.unit

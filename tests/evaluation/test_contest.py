@@ -13,9 +13,7 @@ from tests.case_files import HOLE, SIZE, write_case
 
 from lazydiffusion.engines.base import Edit, Fill, Pixels, Progress, Report
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation.case_folders import find_cases
-from lazydiffusion.evaluation.case_tiles import HOLE_COLOUR, TILE, frame
-from lazydiffusion.evaluation.contest import (
+from lazydiffusion.evaluation.own_cases.contest import (
     Contender,
     Contest,
     Entry,
@@ -27,8 +25,10 @@ from lazydiffusion.evaluation.contest import (
     play,
     psnr_outside,
 )
-from lazydiffusion.evaluation.contest_sheets import PAGE, case_sheet, overall_sheets
-from lazydiffusion.evaluation.verdict import summarise, table, verdict
+from lazydiffusion.evaluation.own_cases.folders import find_cases
+from lazydiffusion.evaluation.own_cases.sheets import PAGE, case_sheet, overall_sheets
+from lazydiffusion.evaluation.own_cases.tiles import HOLE_COLOUR, TILE, frame
+from lazydiffusion.evaluation.own_cases.verdict import summarise, table, verdict
 from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import Box
 

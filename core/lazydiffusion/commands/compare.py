@@ -12,7 +12,7 @@ from lazydiffusion import checkpoints
 from lazydiffusion.commands.terminal import counted, error_console, say
 from lazydiffusion.engines.names import check_view, engine_of
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation.case_folders import find_cases
+from lazydiffusion.evaluation.own_cases.folders import find_cases
 from lazydiffusion.protocol import MAX_VARIATIONS, EditSettings
 from lazydiffusion.version import __version__
 
@@ -52,13 +52,13 @@ def run(
 
     from lazydiffusion.devices import choose_device
     from lazydiffusion.engines.choose import load_engine
-    from lazydiffusion.evaluation import contest_report
-    from lazydiffusion.evaluation.contest import Contender, announce, hold
+    from lazydiffusion.evaluation.own_cases import report
+    from lazydiffusion.evaluation.own_cases.contest import Contender, announce, hold
     from lazydiffusion.evaluation.text_image import Clip
 
     choice = choose_device(device)
     judge = None if clip is None else Clip(clip)  # on the CPU: the device's memory is the models'
-    contest_report.prepare(out, [case.name for case in found])
+    report.prepare(out, [case.name for case in found])
     contenders = [
         Contender(label, it.model, it.engine, it.view, partial(load_engine, it.model, choice, view=it.view))
         for label, it in zip(labels, named, strict=True)
@@ -88,11 +88,11 @@ def run(
             hold(contest, contenders, choice.device, judge, tell)
         except Exception as error:
             if contest.entries:
-                contest_report.write(out, contest, conditions, about, failure=str(error))
+                report.write(out, contest, conditions, about, failure=str(error))
                 say(console, f"What was finished before is in {out}.")
             raise
-    print(contest_report.write(out, contest, conditions, about), end="")
-    sheets = f"{contest_report.SHEETS}/ with one for each case"
+    print(report.write(out, contest, conditions, about), end="")
+    sheets = f"{report.SHEETS}/ with one for each case"
     say(console, f"Wrote {out}: results.json, table.md, sheet.png, and {sheets}.")
 
 

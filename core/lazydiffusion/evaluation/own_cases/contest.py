@@ -16,9 +16,9 @@ from torch import Tensor
 from lazydiffusion import compose, geometry
 from lazydiffusion.engines.base import Edit, Engine, Fill, Pixels, Report
 from lazydiffusion.errors import LazyDiffusionError
-from lazydiffusion.evaluation.case_folders import CaseFolder
-from lazydiffusion.evaluation.case_tiles import Framed, frame
 from lazydiffusion.evaluation.features import hole_crops
+from lazydiffusion.evaluation.own_cases.folders import CaseFolder
+from lazydiffusion.evaluation.own_cases.tiles import Framed, frame
 from lazydiffusion.evaluation.seams import border_steps
 from lazydiffusion.evaluation.text_image import TextImageScore
 from lazydiffusion.window import Box

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lazydiffusion.evaluation import markdown
-from lazydiffusion.evaluation.contest import Contest, Entry
+from lazydiffusion.evaluation.own_cases.contest import Contest, Entry
 
 ALIKE = 1.05
 """Two models whose times differ by less than this factor take as long."""

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lazydiffusion.engines.base import Pixels
-from lazydiffusion.evaluation.contest import Contest, Judged
-from lazydiffusion.evaluation.verdict import figures
+from lazydiffusion.evaluation.own_cases.contest import Contest, Judged
+from lazydiffusion.evaluation.own_cases.verdict import figures
 
 PAGE = 40
 """Cases on one sheet over all: more would be longer than picture viewers and formats like."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lazydiffusion import output_folder
-from lazydiffusion.evaluation.contest import Contest, Entry, Judged
-from lazydiffusion.evaluation.contest_sheets import case_sheet, overall_sheets
-from lazydiffusion.evaluation.verdict import table, verdict
+from lazydiffusion.evaluation.own_cases.contest import Contest, Entry, Judged
+from lazydiffusion.evaluation.own_cases.sheets import case_sheet, overall_sheets
+from lazydiffusion.evaluation.own_cases.verdict import table, verdict
 from lazydiffusion.image_output import check_writable, write_canvas
 
 RESULTS, TABLE = "results.json", "table.md"
