@@ -246,10 +246,11 @@ def test_a_narrow_canvas_gets_a_longer_window_of_no_more_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "shown"), [((15, 500), "15 x 500"), ((500, 16385), "500 x 16385"), ((0, 0), "0 x 0")]
+    ("size", "advice"), [((15, 500), "enlarge"), ((500, 16385), "crop or shrink"), ((0, 0), "enlarge")]
 )
-def test_a_canvas_out_of_range_is_refused_with_its_size(size: Size, shown: str) -> None:
-    with pytest.raises(BadInput, match=f"canvas is {shown} px; each side must be between 16 and 16384 px"):
+def test_a_canvas_out_of_range_is_refused_with_its_size(size: Size, advice: str) -> None:
+    told = f"canvas is {size[0]} x {size[1]} px; each side must be between 16 and 16384 px: {advice} it first"
+    with pytest.raises(BadInput, match=told):
         plan(size, np.ones((size[1], size[0]), np.float32))
 
 

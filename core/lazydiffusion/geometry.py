@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lazydiffusion import morphology, tokens
 from lazydiffusion.errors import BadInput
-from lazydiffusion.protocol import MAX_SIDE, MIN_SIDE
+from lazydiffusion.protocol import check_canvas_size
 from lazydiffusion.window import (
     OVERVIEW_TOKENS,
     PATCH,
@@ -98,11 +98,7 @@ def plan(
     Raises BadInput for a size out of range, a mask of another size, and an empty mask.
     """
     width, height = canvas_size
-    for side in canvas_size:
-        if not MIN_SIDE <= side <= MAX_SIDE:
-            raise BadInput(
-                f"The canvas is {width} x {height} px; each side must be between {MIN_SIDE} and {MAX_SIDE} px."
-            )
+    check_canvas_size(canvas_size)
     part = "canvas" if region is None else "region"
     region = region or Box(0, 0, width, height)
     if mask.shape != (region.h, region.w):

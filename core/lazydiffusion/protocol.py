@@ -124,6 +124,15 @@ def raw_bytes(format: str, size: Size) -> Optional[int]:
     return None if per_pixel is None else per_pixel * size[0] * size[1]
 
 
+def check_canvas_size(size: Size) -> None:
+    """Raises BadInput where a canvas of (width, height) px is too small or too large."""
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        raise BadInput(
+            "The canvas is %d x %d px; each side must be between %d and %d px: %s it first."
+            % (size[0], size[1], MIN_SIDE, MAX_SIDE, "enlarge" if min(size) < MIN_SIDE else "crop or shrink")
+        )
+
+
 @dataclass(frozen=True)
 class EditRequest:
     """An edit as an editor asks for it. Of a huge canvas only a region and an overview need to be sent.
@@ -153,12 +162,7 @@ class EditRequest:
 
     def __post_init__(self) -> None:
         width, height = self.canvas_size
-        for side in self.canvas_size:
-            if not MIN_SIDE <= side <= MAX_SIDE:
-                raise BadInput(
-                    "The canvas is %d x %d px; each side must be between %d and %d px."
-                    % (width, height, MIN_SIDE, MAX_SIDE)
-                )
+        check_canvas_size(self.canvas_size)
         box = self.part
         if min(box.w, box.h) < 1 or not Box(0, 0, width, height).contains(box):
             raise BadInput(

@@ -82,7 +82,9 @@ def test_a_canvas_that_is_too_small_is_told_with_its_size(bench: Bench) -> None:
     bench.open(12, 40).chosen = Selection.box(0, 0, 5, 5)
     bench.panel.generate()
     bench.finish()
-    assert bench.notice == "The canvas is 12 x 40 px; each side must be between 16 and 16384 px."
+    assert bench.notice == (
+        "The canvas is 12 x 40 px; each side must be between 16 and 16384 px: enlarge it first."
+    )
 
 
 def test_the_layer_comes_above_the_active_one(bench: Bench) -> None:

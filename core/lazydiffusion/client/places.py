@@ -77,6 +77,11 @@ def make_private_folder(folder: Path) -> Path:
             'The folder "%s" cannot be made (%s). Set %s to a folder of yours.'
             % (folder, error.strerror, RUNTIME_VARIABLE)
         ) from error
+    if not (stat.S_ISDIR(info.st_mode) or stat.S_ISLNK(info.st_mode)):
+        raise CoreError(
+            'There is a file where the folder "%s" should be. Remove it or set %s to a folder of yours.'
+            % (folder, RUNTIME_VARIABLE)
+        )
     if os.name == "posix" and (
         not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022
     ):
