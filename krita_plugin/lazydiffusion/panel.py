@@ -147,7 +147,7 @@ class Panel(PanelFields):
         self.watch.watch(False)
         self.preview.hide()
         self.session.close()
-        self.live.stop()
+        self.switch_live(False)
         self.pen.watch(None)
         self.applying.stop()
         self.save_now()
@@ -205,6 +205,8 @@ class Panel(PanelFields):
         """What Live is to fill now, or what keeps it from that."""
         if self.session.busy or self.applying.busy or self.pen.down or self.being_edited:
             return ""  # soon: also when the artist has stopped typing
+        if self.window().isMinimized():
+            return ""
         document = active_document(self)
         if document is None:
             return tr("Live: open a picture.")
@@ -280,6 +282,10 @@ class Panel(PanelFields):
         chosen = self.results.current is not None
         self.apply_button.setEnabled(chosen and not self.applying.busy)
         self.discard_button.setEnabled(chosen)
+        kept = self.results.current is None or not self.results.current.draft
+        self.discard_button.setToolTip(
+            tr("Take it off this list; the history keeps it") if kept else tr("Take it off this list")
+        )
         for button in (self.previous, self.next):
             button.setEnabled(len(self.results.results) > 1)
 

@@ -82,7 +82,6 @@ class PanelWidgets(QtWidgets.QWidget):
         self.apply_button.setToolTip(tr("Make it a layer above the active one"))
         self.discard_button = QtWidgets.QPushButton(tr("Discard"))
         self.discard_button.setObjectName("lazyDiscard")
-        self.discard_button.setToolTip(tr("Take it off this list; the history keeps it"))
         result_row = QtWidgets.QHBoxLayout()
         for widget, stretch in (
             (self.previous, 0), (self.next, 0), (self.apply_button, 1), (self.discard_button, 1)

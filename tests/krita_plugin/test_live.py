@@ -303,9 +303,35 @@ def test_a_picture_that_is_closed_is_missed(watched: Watched) -> None:
     assert bench.panel.results.current is made
 
 
-def test_closing_down_ends_it(watched: Watched) -> None:
+def test_discarded_it_is_gone_and_the_next_change_makes_another(watched: Watched) -> None:
+    panel = watched.bench.panel
+    first = watched.next(watched.on)
+    assert panel.discard_button.toolTip() == "Take it off this list"
+    panel.discard_button.click()
+    assert panel.results.results == []
+    watched.nothing_follows()
+    second = watched.next(lambda: stroke(document_of(watched.bench), "red", (0, 0, 50, 120)))
+    assert panel.results.results == [second]
+    panel.go.click()
+    watched.bench.wait_until(lambda: not second.draft)
+    assert panel.discard_button.toolTip() == "Take it off this list; the history keeps it"
+    assert first.fill.edit not in history()
+
+
+def test_a_window_that_is_minimised_is_not_looked_at(watched: Watched) -> None:
     watched.next(watched.on)
+    watched.bench.window.widget.showMinimized()
+    document = document_of(watched.bench)
+    watched.bench.wait_until(lambda: watched.live._looking is None)
+    read = document.read_px
+    watched.bench.qtbot.wait(800)
+    assert document.read_px == read
+
+
+def test_closing_down_ends_it_and_keeps_the_last_one(watched: Watched) -> None:
+    first = watched.next(watched.on)
     watched.bench.panel.close_down()
     live: LiveEdit = watched.live
     assert not live.on
     assert live.wait(30)
+    watched.bench.wait_until(lambda: first.fill.edit in history())
