@@ -12,7 +12,7 @@ from typing import Callable, Optional, Union
 from lazydiffusion.client import EditController, FillPixels, State, connect
 from lazydiffusion.client.controller import ENDED
 from lazydiffusion.client.modes import Mode, settings_for
-from lazydiffusion.client.words import progress, tr
+from lazydiffusion.client.words import edit_state, progress, tr
 from lazydiffusion.errors import LazyDiffusionError
 from lazydiffusion.events import Event
 from lazydiffusion.protocol import EditSettings
@@ -115,6 +115,12 @@ class LiveEdit(QtCore.QObject):
         self._took = 0
         """Milliseconds of the last look."""
         self._clock, self._told = QtCore.QElapsedTimer(), QtCore.QElapsedTimer()
+        self._news = ""
+        """What is told of a fill that takes long."""
+        self._long = QtCore.QTimer(self)
+        self._long.setSingleShot(True)
+        self._long.setInterval(LONG)
+        self._long.timeout.connect(self._tell_news)
         self._timer = QtCore.QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
@@ -212,31 +218,37 @@ class LiveEdit(QtCore.QObject):
             return
         self._last = self._filling = look
         self._running = True
-        self._clock.start()
-        self._told.start()
+        self._news = ""
+        self._long.start()
         # A function, because it keeps the snapshot, whose memory the request shares, as long as the edit runs.
         self._controller.start(lambda: replace(look.snapshot.request, draft=True))
 
     def _enter(self, state: State) -> None:
         if state in ENDED:
+            self._long.stop()
             self._running, self._filling = False, None
             self._again()
+        else:
+            self._note(edit_state(state))
 
     def _hear(self, event: Event) -> None:
-        text = progress(event, 1)
-        if (
-            self._filling is not None
-            and text
-            and self._clock.elapsed() > LONG
-            and self._told.elapsed() > PAUSE
-        ):
-            self._told.start()
-            self._say(text)
+        self._note(progress(event, 1))
+
+    def _note(self, text: str) -> None:
+        if text and self._filling is not None:
+            self._news = text
+            if not self._long.isActive() and self._told.elapsed() > PAUSE:
+                self._tell_news()
+
+    def _tell_news(self) -> None:
+        self._told.start()
+        self._say(self._news)
 
     def _take(self, prepared: tuple[FillPixels, Mipmap]) -> None:
         look, (fill, picture) = self._filling, prepared
         if look is None:
             return
+        self._long.stop()
         self._say(hint(look.wanted))
         read = look.snapshot
         shown = thumbnail(picture, fill.box, read, look.wanted.ratio)
@@ -251,6 +263,7 @@ class LiveEdit(QtCore.QObject):
     def _let_go(self) -> None:
         """Have what is being seen or made come to nothing."""
         self._stop_looking()
+        self._long.stop()
         self._filling = None
         self._controller.cancel()
 

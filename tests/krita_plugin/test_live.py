@@ -244,6 +244,31 @@ def test_what_is_missing_is_said_and_then_it_begins(watched: Watched) -> None:
     assert watched.bench.notice == ""
 
 
+def texts_of(watched: Watched, steps: int) -> list[str]:
+    """What the docker's status says from switching Live on to its first fill."""
+    panel = watched.bench.panel
+    panel.settings.steps.setValue(steps)
+    told: list[str] = []
+    watched.live.changed.connect(lambda: told.append(panel.status.text()))
+    watched.next(watched.on)
+    return told
+
+
+def test_a_fill_that_takes_long_is_told_of(own_bench: Bench) -> None:
+    own_bench.open()
+    told = texts_of(Watched(own_bench), 200)
+    beginnings = ("Starting the core", "Waiting", "Loading", "Working")  # it was not running
+    assert any(text.startswith(beginnings) for text in told), told
+    assert any(text.startswith("Step ") for text in told), told
+    assert told[-1].startswith("Live: the fill follows.")
+
+
+def test_a_quick_one_is_not(watched: Watched) -> None:
+    watched.next(watched.on)  # the model is loaded now
+    watched.bench.panel.switch_live(False)
+    assert {text for text in texts_of(watched, 2) if not text.startswith(("Live", "Ready"))} == set()
+
+
 def test_an_edit_that_fails_ends_it_and_says_why(watched: Watched, core: Installed) -> None:
     panel = watched.bench.panel
     panel.preferences.model = "no-such-model"
