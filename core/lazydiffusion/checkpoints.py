@@ -30,6 +30,8 @@ PARTIAL = ".partial"
 """Ends the name of the folder beside a model's that holds, under a commit's name, what is downloaded of it."""
 REPLACED = "replaced"
 """In there: the model that a new one takes the place of, until that is done."""
+OWN_NETWORKS = ("ContextEncoder", "LazyDecoder")
+"""Parts of our own pipelines that have weights; the others are told by their configurations."""
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 LOST_AND_FOUND = "lost+found"
@@ -209,8 +211,9 @@ def _look_over(folder: Path) -> None:
             continue  # a setting, or a part that the pipeline does without
         if not _has_files(folder / part):
             raise BadModel(f"The model is not whole: {folder} has no {part}. Reinstall the model.")
-        has_network = kind[0] in ("diffusers", "transformers") and (folder / part / "config.json").is_file()
-        if has_network and not _has_weights(folder / part):
+        may_have_weights = kind[0] in ("diffusers", "transformers") or kind[-1] in OWN_NETWORKS
+        is_network = may_have_weights and (folder / part / "config.json").is_file()
+        if is_network and not _has_weights(folder / part):
             raise BadModel(
                 f"The model is not whole: weights are missing in {folder / part}. Reinstall the model."
             )

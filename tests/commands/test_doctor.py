@@ -99,6 +99,21 @@ def test_a_users_model_is_looked_over(
     assert said in str(found["detail"])
 
 
+@pytest.mark.parametrize("part", ["context_encoder", "decoder"])
+def test_a_lazy_model_without_its_weights_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, part: str
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(tiny_model, own)
+    (own / checkpoints.HASHES).unlink(missing_ok=True)
+    monkeypatch.setattr(checkpoints, "user_folder", lambda: tmp_path)
+    assert findings()["model own"]["good"] is True
+    (own / part / "diffusion_pytorch_model.safetensors").unlink()
+    found = findings()["model own"]
+    assert found["good"] is False
+    assert f"weights are missing in {own / part}" in str(found["detail"])
+
+
 def test_a_changed_text_encoder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     monkeypatch.setattr(prompt_encoder, "minilm_folder", lambda: tmp_path)
