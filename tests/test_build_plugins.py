@@ -156,7 +156,7 @@ def test_the_actions_have_the_shortcuts_that_the_manual_and_the_readme_tell() ->
     actions = ElementTree.parse(KRITA_PLUGIN / "lazydiffusion.action").getroot().findall("Actions/Action")
     shortcuts = {action.get("name"): action.findtext("shortcut") for action in actions}
     assert list(shortcuts) == [
-        f"lazydiffusion_{name}" for name in ("generate", "cancel", "apply", "next", "previous")
+        f"lazydiffusion_{name}" for name in ("generate", "live", "cancel", "apply", "next", "previous")
     ]
     assert len(set(shortcuts.values())) == len(shortcuts)
     for text in (
