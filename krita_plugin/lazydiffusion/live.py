@@ -19,7 +19,7 @@ from lazydiffusion.protocol import EditSettings
 
 from .background import Background, GuiThread
 from .document import Document
-from .pictures import Mipmap, thumbnail
+from .pictures import Mipmap
 from .qt import QtCore
 from .results import Result
 from .session import CLIENT, PAUSE
@@ -127,7 +127,7 @@ class LiveEdit(QtCore.QObject):
 
     def start(self) -> None:
         """Look, and fill what is selected."""
-        self.on = True
+        self.on, self._resting = True, False
         self.look()
         self.changed.emit()
 
@@ -245,15 +245,13 @@ class LiveEdit(QtCore.QObject):
         self._say(self._news)
 
     def _take(self, prepared: tuple[FillPixels, Mipmap]) -> None:
-        look, (fill, picture) = self._filling, prepared
+        look = self._filling
         if look is None:
             return
         self._long.stop()
         self._say(hint(look.wanted))
-        read = look.snapshot
-        shown = thumbnail(picture, fill.box, read, look.wanted.ratio)
-        size = read.request.canvas_size
-        self.found.emit(Result(fill, look.wanted.settings, size, read.document, picture, shown, draft=True))
+        wanted = look.wanted
+        self.found.emit(Result.made(prepared, look.snapshot, wanted.settings, wanted.ratio, draft=True))
 
     def _broken(self, error: Exception) -> None:
         if self._filling is not None:

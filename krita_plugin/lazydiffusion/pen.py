@@ -73,9 +73,8 @@ class Pen(QtCore.QObject):
     def _is_on_canvas(self, event: Any) -> bool:
         if event.type() == _Type.TouchBegin:
             return True  # of several points: where they are does not matter much
-        at = (
-            event.globalPosition().toPoint() if hasattr(event, "globalPosition") else event.globalPos()
-        )  # Qt 6, Qt 5
+        is_qt6 = hasattr(event, "globalPosition")
+        at = event.globalPosition().toPoint() if is_qt6 else event.globalPos()
         try:
             canvas = self._canvas
             return canvas is not None and canvas.rect().contains(canvas.mapFromGlobal(at))

@@ -11,8 +11,9 @@ from lazydiffusion.protocol import EditSettings
 from lazydiffusion.window import Box, Size
 
 from .document import Document
-from .pictures import THUMBNAIL, Mipmap
+from .pictures import THUMBNAIL, Mipmap, thumbnail
 from .qt import QtCore, QtGui, QtWidgets
+from .snapshot import Snapshot
 
 CELL = THUMBNAIL + 6
 MOST_ROWS = 3
@@ -42,6 +43,22 @@ class Result:
     """Whether a layer was made of it."""
     draft: bool = False
     """Whether it is Live's, which the next one replaces, and not in the history."""
+
+    @classmethod
+    def made(
+        cls,
+        prepared: tuple[FillPixels, Mipmap],
+        snapshot: Snapshot,
+        settings: EditSettings,
+        ratio: float,
+        notice: str = "",
+        draft: bool = False,
+    ) -> Result:
+        """Of a fill that was just made of a snapshot. `ratio`: the screen's px for each, for its thumbnail."""
+        fill, picture = prepared
+        shown = thumbnail(picture, fill.box, snapshot, ratio)
+        size = snapshot.request.canvas_size
+        return cls(fill, settings, size, snapshot.document, picture, shown, notice, draft=draft)
 
     @property
     def box(self) -> Box:

@@ -19,7 +19,7 @@ from lazydiffusion.window import WINDOW_TOKENS, Box
 
 from .background import GuiThread
 from .document import Document
-from .pictures import Mipmap, thumbnail
+from .pictures import Mipmap
 from .qt import QtCore, QtGui
 from .results import Result
 from .snapshot import Snapshot, snapshot
@@ -232,14 +232,11 @@ class EditSession(QtCore.QObject):
             self._say(text, share)
 
     def _take(self, prepared: tuple[FillPixels, Mipmap]) -> None:
-        now, (fill, picture) = self._now, prepared
+        now = self._now
         if now is None or now.snapshot is None:
             return
-        known = now.snapshot
-        shown = thumbnail(picture, fill.box, known, now.ratio)
-        notice = self._notices.get(fill.fill, "")
-        size = known.request.canvas_size
-        self.found.emit(Result(fill, now.settings, size, known.document, picture, shown, notice))
+        notice = self._notices.get(prepared[0].fill, "")
+        self.found.emit(Result.made(prepared, now.snapshot, now.settings, now.ratio, notice))
 
     def _preview(self, event: Previewed) -> None:
         known = self._now.snapshot if self._now is not None else None

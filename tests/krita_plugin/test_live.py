@@ -162,6 +162,13 @@ def test_applied_it_is_kept_and_nothing_is_made_of_its_own_layer(watched: Watche
     assert panel.results.current is second
 
 
+def test_switched_off_right_after_apply_it_begins_anew(watched: Watched) -> None:
+    watched.next(watched.on)
+    watched.live.rest()  # as after Apply; nothing was looked at since
+    watched.bench.panel.switch_live(False)
+    watched.next(watched.on)
+
+
 def test_switched_off_the_last_one_is_kept(watched: Watched) -> None:
     panel = watched.bench.panel
     first = watched.next(watched.on)
