@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.service.small_edits import small_edit, small_fill
@@ -76,12 +79,37 @@ def ended_draft() -> Job:
 
 
 @pytest.mark.unit
+def test_kept_twice_at_once_it_is_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, history = ended_draft(), History(tmp_path)
+    add_fill = History.add_fill
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.2)
+        add_fill(*arguments)
+
+    monkeypatch.setattr(History, "add_fill", slowly)
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda _: drafts.keep(job, history), range(3)))
+    [entry] = history.entries(10)
+    assert len(entry.fills) == 1
+
+
+@pytest.mark.unit
 def test_a_draft_whose_pixels_are_gone_is_not_kept_in_part(tmp_path: Path) -> None:
     job, history = ended_draft(), History(tmp_path)
     del job.fills[0]
     with pytest.raises(NotThere, match="Generate it again"):
         drafts.keep(job, history)
     assert history.entries(10) == []
+
+
+@pytest.mark.unit
+def test_what_is_in_the_history_needs_no_pixels_to_be_kept(tmp_path: Path) -> None:
+    job, history = ended_draft(), History(tmp_path)
+    drafts.keep(job, history)
+    del job.fills[0]
+    drafts.keep(job, history)
+    assert len(history.entries(10)) == 1
 
 
 @pytest.mark.unit

@@ -20,24 +20,25 @@ def keep(job: Job, history: History) -> None:
         raise CannotBeDone(
             "The edit is still running. Keep its fills when it has ended, or send it as no draft."
         )
+    with job.keeping:
+        entry = history.get(job.id)
+        saved = {fill.fill for fill in entry.fills} if entry is not None else set()
+        _write(job, sorted(job.thumbnails.keys() - saved), history)
+
+
+def _write(job: Job, missing: list[int], history: History) -> None:
     fills = dict(job.fills)  # once: they may be let go of meanwhile
-    if not fills.keys() >= job.thumbnails.keys():
+    if not fills.keys() >= set(missing):
         raise NotThere(
             "The core has let go of this draft's fill, because many were made since. Generate it again."
         )
-    known = history.get(job.id)
-    saved = {fill.fill for fill in known.fills} if known is not None else set()
     try:
-        for number in sorted(job.thumbnails.keys() - saved):
+        for number in missing:
             fill = fills[number]
-            history.add_fill(
-                job.entry,
-                SavedFill(number, fill.seed, fill.box.as_list()),
-                pictures.stored_png(fill.pixels),
-                job.thumbnails[number],
-            )
+            saved = SavedFill(number, fill.seed, fill.box.as_list())
+            history.add_fill(job.entry, saved, pictures.stored_png(fill.pixels), job.thumbnails[number])
     except OSError as error:
         raise Unchangeable(
-            f"The fill could not be saved in the history ({history.folder}: {error.strerror}). Make room on the disk, "
-            "and try again."
+            f"The fill could not be saved in the history ({history.folder}: {error.strerror}). Make room on the "
+            "disk, and try again."
         ) from error

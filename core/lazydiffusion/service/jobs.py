@@ -47,6 +47,8 @@ class Job:
         self.fills: dict[int, Fill] = {}
         self.thumbnails: dict[int, bytes] = {}
         """Of a draft's fills, PNG files: what is around them is let go at the end."""
+        self.keeping = threading.Lock()
+        """Held while a draft's fills are put into the history."""
         self.unsaved: set[int] = set()
         """Fills that exist in memory alone: these are kept as long as possible."""
         self.on_end: Callable[[], None] = lambda: None
