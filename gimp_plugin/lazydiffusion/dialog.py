@@ -347,9 +347,8 @@ class FillDialog:
         self.form.model.offer(self.core.choices)
         self.form.downloads.offer(self.core.downloads)
         if not self.busy:
-            self.status.set_text(
-                self.core.text if self.core.text != self.notice.text else ""
-            )  # once is enough
+            said = self.core.text == self.notice.text
+            self.status.set_text("" if said else self.core.text)
 
     # The end.
 

@@ -196,9 +196,8 @@ class LazyDecoder(ModelMixin, ConfigMixin):
         time = self.embed_timestep(self.frequencies(timestep).to(tokens.dtype))  # (B, C)
         modulation = self.modulation(functional.silu(time)).unflatten(-1, (6, -1))  # (B, 6, C)
         x = self.embed(tokens) + conditions.channelwise
-        rotary = conditions.rotary and rotary_as(
-            conditions.rotary, conditions.text[0][0].dtype
-        )  # queries' too
+        precision = conditions.text[0][0].dtype  # of keys, and so of queries
+        rotary = conditions.rotary and rotary_as(conditions.rotary, precision)
         by_block = modulations(modulation, self._decoder_blocks(), x.dtype)
         for block, own, text in zip(self.blocks, by_block, conditions.text, strict=True):
             x = block(x, own, rotary, text, conditions.text_mask)

@@ -92,10 +92,8 @@ class GraphedStep(ABC, Generic[C]):
         pool = next((kept.graph.pool() for kept in self._captured.values()), None)
         # "thread_local": other threads, such as one that asks how much memory is free, must not break the capture.
         capture = torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local")
-        with (
-            torch.cuda.stream(here),
-            capture,
-        ):  # torch itself stays on its stream when a capture fails at its end
+        # torch itself stays on its stream when a capture fails at its end.
+        with torch.cuda.stream(here), capture:
             output = self.step(tokens, timestep, own)
         return _Captured(graph, tokens, timestep, own, output)
 
