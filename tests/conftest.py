@@ -88,7 +88,9 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
     """A core that is installed for one test, which finds it as editors do, and is not running yet."""
-    core = Installed(tmp_path / "installed", tiny_model)
+    core = Installed(
+        tmp_path / "Zoë's künstler 家", tiny_model
+    )  # spaces, quotes and other scripts on the way
     core.use(monkeypatch)
     yield core
     core.end()

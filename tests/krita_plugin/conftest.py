@@ -54,15 +54,6 @@ def core(shared_core: Installed, monkeypatch: pytest.MonkeyPatch) -> Installed:
     return shared_core
 
 
-@pytest.fixture
-def own_core(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
-    """A core that is installed for one test only, and not running yet."""
-    core = Installed(tmp_path / "core", tiny_model)
-    core.use(monkeypatch)
-    yield core
-    core.end()
-
-
 class Bench:
     """A window with a docker and perhaps a document."""
 
@@ -130,7 +121,7 @@ def bench(qtbot: QtBot, core: Installed) -> Bench:
 
 
 @pytest.fixture
-def own_bench(qtbot: QtBot, own_core: Installed) -> Bench:
+def own_bench(qtbot: QtBot, installed: Installed) -> Bench:
     return Bench(qtbot)
 
 

@@ -21,12 +21,12 @@ FACTS = (
 
 
 @pytest.fixture
-def hub(klein_hub: Hub, own_core: Installed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(klein_hub: Hub, installed: Installed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The hub that the core asks, which this process starts."""
     for name, value in klein_hub.environment.items():
         monkeypatch.setenv(name, value)
     yield klein_hub
-    own_core.end()
+    installed.end()
 
 
 @pytest.fixture

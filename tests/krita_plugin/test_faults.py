@@ -80,13 +80,13 @@ def test_a_double_click_on_generate_does_not_cancel(bench: Bench, ends: list[Sta
 
 
 def test_a_core_that_is_killed_is_told_and_the_next_edit_starts_another(
-    own_bench: Bench, own_core: Installed
+    own_bench: Bench, installed: Installed
 ) -> None:
     bench = own_bench
     bench.open()
     long_edit(bench)
     bench.wait_until(lambda: bench.panel.results.results)
-    own_core.kill()
+    installed.kill()
     bench.finish()
     assert bench.notice == (
         "The LazyDiffusion core no longer answers. Try again: it is started anew if it has ended."
@@ -118,14 +118,14 @@ def test_without_an_installed_core_the_docker_says_so_at_once(
 
 
 def test_typing_a_prompt_starts_the_core_ahead_of_the_first_edit(
-    own_bench: Bench, own_core: Installed, qtbot: QtBot
+    own_bench: Bench, installed: Installed, qtbot: QtBot
 ) -> None:
     panel = own_bench.panel
     own_bench.wait_until(lambda: panel.status.text() == "Not running. It starts with the first edit.")
     qtbot.keyClicks(panel.prompt, "a")
     assert panel.status.text() == "Starting…"
     own_bench.wait_until(lambda: panel.status.text() == "Ready on the CPU")
-    assert len(own_core.cores()) == 1
+    assert len(installed.cores()) == 1
 
 
 def test_a_busy_core_says_with_whom(bench: Bench, qtbot: QtBot) -> None:

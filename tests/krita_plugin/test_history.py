@@ -109,12 +109,12 @@ def test_a_thumbnail_has_the_fills_colours(bench: Bench) -> None:
 
 
 def test_it_survives_a_restart_of_krita_and_of_the_core(
-    own_bench: Bench, own_core: Installed, qtbot: QtBot
+    own_bench: Bench, installed: Installed, qtbot: QtBot
 ) -> None:
-    assert own_core.cores() == []
+    assert installed.cores() == []
     open_history(own_bench)
     assert said(own_bench) == NONE_YET
-    assert len(own_core.cores()) == 1, "opening it has started the core"
+    assert len(installed.cores()) == 1, "opening it has started the core"
     own_bench.open()
     make(own_bench, "a red apple")
     before = own_bench.panel.results.results[0].fill

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -25,15 +25,6 @@ from lazydiffusion.client import CoreLost, EditController, State, connect, place
 from lazydiffusion.events import Done, Failed, Filled, Stepped
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture
-def installed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
-    # Spaces, quotes and other scripts on the way.
-    core = Installed(tmp_path / "Zoë's künstler 家", tiny_model)
-    core.use(monkeypatch)
-    yield core
-    core.end()
 
 
 def test_a_core_that_is_killed_is_noticed_at_once_and_replaced(installed: Installed) -> None:

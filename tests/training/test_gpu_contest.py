@@ -47,6 +47,19 @@ def teardown_module() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def tiny_run(data: Path, optimiser: Optimiser, output: Output) -> Settings:
+    """Of tiny networks, on discs that are drawn into a new folder."""
+    data.mkdir()
+    return Settings(
+        encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
+        decoder=tiny.DECODER,
+        data=disc_data(data, buckets=(6, 10)),
+        optimiser=optimiser,
+        output=output,
+        compile=False,
+    )
+
+
 def test_the_time_is_shared_by_steps_not_by_seconds(scripts: dict[str, ModuleType]) -> None:
     pace, shared = scripts["contest"].Pace, scripts["contest"].shared_steps
     paces = {"lazy": pace(0.125, 3.0), "image": pace(0.25, 4.0), "crop": pace(0.25, 3.0)}
@@ -78,15 +91,8 @@ def test_a_training_that_is_cut_has_left_a_checkpoint_where_it_comes_back(
     scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = scripts["gpu"]
-    (tmp_path / "data").mkdir()
-    wanted = Settings(
-        encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
-        decoder=tiny.DECODER,
-        data=disc_data(tmp_path / "data", buckets=(6, 10)),
-        optimiser=Optimiser(batch=4, steps=100, warm_up=1),
-        output=Output(folder=str(tmp_path / "run"), samples=4, sample_steps=2, samples_every=1e-6),
-        compile=False,
-    )
+    output = Output(folder=str(tmp_path / "run"), samples=4, sample_steps=2, samples_every=1e-6)
+    wanted = tiny_run(tmp_path / "data", Optimiser(batch=4, steps=100, warm_up=1), output)
     monkeypatch.setattr(gpu, "TMP", tmp_path)
     monkeypatch.setattr(gpu, "unpack", lambda: None)
     monkeypatch.setattr(gpu, "settings", lambda *_: wanted)
@@ -126,15 +132,8 @@ def test_a_contest_trains_all_for_the_same_steps_and_compares_them(
     scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contest = scripts["contest"]
-    (tmp_path / "data").mkdir()
-    wanted = Settings(
-        encoder=tiny.ENCODER | {"window_tokens": 4, "overview_tokens": 2},
-        decoder=tiny.DECODER,
-        data=disc_data(tmp_path / "data", buckets=(6, 10)),
-        optimiser=Optimiser(batch=4, minutes=25, warm_up=1, ema=0.5),
-        output=Output(log_every=1, samples=4, sample_steps=2),
-        compile=False,
-    )
+    optimiser = Optimiser(batch=4, minutes=25, warm_up=1, ema=0.5)
+    wanted = tiny_run(tmp_path / "data", optimiser, Output(log_every=1, samples=4, sample_steps=2))
     folder = tmp_path / "contest"
     # 10 looks at the clock until the time is shared: (0.97 * (6 - 2.5) - 3 * 0.25) / (3 * 0.25 / 2) = 7.05 steps.
     plan = contest.Plan(0.1, warm=1, measured=2, scenes=4)

@@ -108,6 +108,16 @@ Gimp.displays_flush()
 """
 
 
+def generate_and_apply(painter: Painter, plugin: Plugin) -> None:
+    """Make a fill, and a layer of it."""
+    generate(plugin)
+    plugin.key("alt+a")
+    deadline = time.monotonic() + 20
+    while " (seed " not in str(painter.layers):
+        assert time.monotonic() < deadline, painter.layers
+    plugin.settle()
+
+
 @pytest.mark.parametrize(
     ("selected", "over", "into", "hidden", "told"),
     [
@@ -138,12 +148,7 @@ def test_a_layer_that_covers_a_new_one_is_told(
 ) -> None:
     x, y, w, h = over
     painter.ask(ARRANGE, x=x, y=y, w=w, h=h, into=into, selected=selected, hidden=hidden)
-    generate(plugin)
-    plugin.key("alt+a")
-    deadline = time.monotonic() + 20
-    while " (seed " not in str(painter.layers):
-        assert time.monotonic() < deadline, painter.layers
-    plugin.settle()
+    generate_and_apply(painter, plugin)
     assert plugin.ask(NOTICE) == (COVERED if told else "")
 
 
@@ -168,12 +173,7 @@ def test_a_group_that_changes_a_new_layer_is_told(
     painter.ask(ARRANGE, x=0, y=0, w=160, h=120, into=True, selected="Below", hidden=[])
     painter.ask("group = image.get_layer_by_name('Group')\n" + change)
     painter.ask("image.reorder_item(image.get_layer_by_name('Over'), image.get_layer_by_name('Group'), 1)")
-    generate(plugin)
-    plugin.key("alt+a")
-    deadline = time.monotonic() + 20
-    while " (seed " not in str(painter.layers):
-        assert time.monotonic() < deadline, painter.layers
-    plugin.settle()
+    generate_and_apply(painter, plugin)
     [[_, [new, *_]], _] = painter.layers
     assert " (seed " in new, "it lies on top of its group"
     assert plugin.ask(NOTICE) == (COVERED if told else "")
