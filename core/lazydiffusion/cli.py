@@ -55,6 +55,8 @@ Weights = Annotated[
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps; the model's own number by default.")]
+HeldOut = Annotated[Path, typer.Option(help="Folder of the training set; only its held-out part is used.")]
+Vocabulary = Annotated[str, typer.Option(help="Only scenes of its things: objects, or a TOML file of names.")]
 Guidance = Annotated[float | None, typer.Option(help="How closely to follow the prompt; 1 is off.")]
 
 
@@ -252,7 +254,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(help="A TOML file, or a packaged configuration: clipart, cpu-128, ...")
+        str, typer.Argument(help="A TOML file, or a packaged configuration: clipart, cpu, ...")
     ],
     init_from: Annotated[
         Path | None, typer.Option(help="Start from this checkpoint's weights alone.")
@@ -305,9 +307,8 @@ def evaluate(
         ),
     ] = None,
     engine: Annotated[str, typer.Option(help="The engine that all the models must be for.")] = "auto",
-    data: Annotated[
-        Path, typer.Option(help="Folder of the training set; the scenes are of its held-out part.")
-    ] = Path("data/clipart"),
+    data: HeldOut = Path("data/clipart"),
+    vocabulary: Vocabulary = "",
     n: Annotated[int, typer.Option("--n", metavar="N", help="How many scenes.")] = 200,
     seeds: Annotated[int, typer.Option(help="Fills of each scene; below 2 there is no diversity.")] = 2,
     sketched: Annotated[int, typer.Option(help="How many scenes are filled again with sketches.")] = 0,
@@ -329,7 +330,7 @@ def evaluate(
     command.run(
         command.Options(
             model or ["clipart"], data, out, n, engine=engine, seeds=seeds, sketched=sketched, features=features,
-            clip=clip, cache=cache, seed=seed, device=device,
+            clip=clip, cache=cache, seed=seed, vocabulary=vocabulary, device=device,
         )
     )  # fmt: skip
 
@@ -368,10 +369,9 @@ def compare(
 @app.command()
 def sweep(
     out: Annotated[Path, typer.Option(help="Folder for the report and its pictures.")],
-    data: Annotated[
-        Path, typer.Option(help="Folder of the training set; only its held-out part is used.")
-    ] = Path("data/clipart"),
+    data: HeldOut = Path("data/clipart"),
     scenes: Annotated[int, typer.Option(help="How many held-out scenes.")] = 64,
+    vocabulary: Vocabulary = "",
     card: Annotated[Path | None, typer.Option(help="Model card whose figures are replaced.")] = None,
     model: Model = "clipart",
     device: Device = "auto",
@@ -379,7 +379,7 @@ def sweep(
     """Measure one model's seams by steps and guidance, for its card."""
     from lazydiffusion.commands import sweep as command
 
-    command.run(model, data, out, device, scenes, card)
+    command.run(model, data, out, device, scenes, card, vocabulary)
 
 
 @app.command()

@@ -72,6 +72,18 @@ def _choose(name: str) -> Choice:
     return Choice(torch.device("cpu"), torch.float32, reason)
 
 
+def multiplies_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16 matrices, and does not emulate them.
+
+    Of CPUs those with AVX512-BF16 have (AMD's since Zen 4, most Xeons since Sapphire Rapids): they are twice as fast.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if not hasattr(torch.cpu, "get_capabilities"):  # a PyTorch of before it
+        return False
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done all that it was given; a CPU always has."""
     if device.type == "cuda":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 from tests.checkpoint_files import tiny_pipeline
 from typer.testing import CliRunner
@@ -32,6 +33,36 @@ def test_a_run_becomes_a_verified_checkpoint_in_bf16(tmp_path: Path) -> None:
     assert (loaded.config.default_steps, loaded.config.default_guidance) == (9, 1.5)
     expected = pipeline.decoder.to_out.weight
     assert torch.allclose(loaded.decoder.to_out.weight, expected, atol=0.01)
+
+
+def test_a_checkpoint_is_sampled_and_guided_at_the_levels_that_it_was_trained_at(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline()
+    pipeline.context_encoder.save_pretrained(tmp_path / "ema" / "context_encoder")
+    pipeline.decoder.save_pretrained(tmp_path / "ema" / "decoder")
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "ema"), str(tmp_path / "plain")])
+    assert result.exit_code == 0, result.output
+    FlowMatchEulerDiscreteScheduler(shift=4.0).save_pretrained(tmp_path / "ema" / "scheduler")
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "ema"), str(tmp_path / "shifted")])
+    assert result.exit_code == 0, result.output
+
+    plain, shifted = (
+        LazyEngine.load(str(tmp_path / name), choose_device("cpu")).pipeline for name in ("plain", "shifted")
+    )
+    assert (plain.scheduler.config.shift, shifted.scheduler.config.shift) == (1, 4)
+    assert (plain.config.guidance_low, plain.config.guidance_high) == (0.05, 0.9)
+    assert shifted.config.guidance_high == pytest.approx(3.6 / 3.7)
+    assert shifted.config.guidance_low == pytest.approx(0.2 / 1.15)
+    for each in (plain, shifted):  # of twenty steps the same are guided
+        each.scheduler.set_timesteps(20)
+    guided = [
+        [
+            each.config.guidance_low <= t / 1000 <= each.config.guidance_high
+            for t in each.scheduler.timesteps.tolist()
+        ]
+        for each in (plain, shifted)
+    ]
+    assert guided[0] == guided[1]
+    assert 15 < sum(guided[0]) < 20
 
 
 @pytest.mark.parametrize(

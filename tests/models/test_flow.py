@@ -80,3 +80,15 @@ def test_training_levels_follow_their_distribution() -> None:
     assert logit.mean() == pytest.approx(-0.6, abs=0.05)
     assert logit.std() == pytest.approx(0.9, abs=0.05)
     assert torch.equal(sigmas, random_sigmas(4000, -0.6, 0.9, device, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("shift", [0.5, 3.0, 6.0])
+def test_shifted_levels_are_what_diffusers_makes_of_them(shift: float) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    device = torch.device("cpu")
+    plain = random_sigmas(50, -0.6, 0.9, device, torch.Generator().manual_seed(0))
+    shifted = random_sigmas(50, -0.6, 0.9, device, torch.Generator().manual_seed(0), shift)
+
+    scheduler.set_timesteps(sigmas=plain.flatten().sort(descending=True).values.tolist())
+    expected = scheduler.sigmas[:-1]  # the last, 0, is where its steps end
+    assert torch.allclose(shifted.flatten().sort(descending=True).values, expected, atol=1e-5)

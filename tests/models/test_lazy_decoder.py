@@ -22,6 +22,8 @@ pytestmark = pytest.mark.unit
 FAMILIES: list[Family] = ["modern", "pixart"]
 K, L = 6, 5
 families = pytest.mark.parametrize("family", FAMILIES)
+KINDS: list[dict[str, Any]] = [*({"family": family} for family in FAMILIES), {"pooled_text": True}]
+kinds = pytest.mark.parametrize("kind", KINDS, ids=["modern", "pixart", "pooled text"])
 
 
 @dataclass
@@ -62,16 +64,16 @@ def inputs() -> Inputs:
     )
 
 
-@families
-def test_a_fresh_decoder_answers_zero(inputs: Inputs, family: Family) -> None:
-    fresh = LazyDecoder(**DECODER, family=family)
+@kinds
+def test_a_fresh_decoder_answers_zero(inputs: Inputs, kind: dict[str, Any]) -> None:
+    fresh = LazyDecoder(**DECODER, **kind)
 
     assert inputs.run(fresh).abs().max() == 0
 
 
-@families
-def test_conditions_prepared_once_serve_every_step(inputs: Inputs, family: Family) -> None:
-    model = decoder(family=family)
+@kinds
+def test_conditions_prepared_once_serve_every_step(inputs: Inputs, kind: dict[str, Any]) -> None:
+    model = decoder(**kind)
     conditions = inputs.conditions(model)
 
     assert torch.equal(model.step(inputs.tokens, inputs.timestep, conditions), inputs.run(model))
@@ -93,9 +95,9 @@ def test_the_texts_keys_and_values_are_made_once(inputs: Inputs) -> None:
     assert len(calls) == 5
 
 
-@families
-def test_every_condition_counts(inputs: Inputs, family: Family) -> None:
-    model = decoder(family=family)
+@kinds
+def test_every_condition_counts(inputs: Inputs, kind: dict[str, Any]) -> None:
+    model = decoder(**kind)
     before = inputs.run(model)
     assert inputs.sketch is not None
 
@@ -164,9 +166,9 @@ def test_a_further_block_is_given_few_kernels(inputs: Inputs, dtype: torch.dtype
     }  # fmt: skip
 
 
-@families
-def test_padding_of_the_text_does_not_count(inputs: Inputs, family: Family) -> None:
-    model = decoder(family=family)
+@kinds
+def test_padding_of_the_text_does_not_count(inputs: Inputs, kind: dict[str, Any]) -> None:
+    model = decoder(**kind)
     before = inputs.run(model)
     other = torch.where(inputs.text_mask[..., None], inputs.text, 100.0)
 
@@ -174,10 +176,10 @@ def test_padding_of_the_text_does_not_count(inputs: Inputs, family: Family) -> N
     assert torch.allclose(inputs.run(model, text=inputs.text[:, :3], text_mask=None), before, atol=1e-4)
 
 
-@families
-def test_tokens_are_a_set(inputs: Inputs, family: Family) -> None:
+@kinds
+def test_tokens_are_a_set(inputs: Inputs, kind: dict[str, Any]) -> None:
     """Permuted together with their places and contexts, the answers are permuted likewise."""
-    model, order = decoder(family=family), torch.tensor([4, 0, 5, 2, 1, 3])
+    model, order = decoder(**kind), torch.tensor([4, 0, 5, 2, 1, 3])
     assert inputs.sketch is not None
 
     permuted = inputs.run(
@@ -204,17 +206,17 @@ def test_places_are_relative(inputs: Inputs) -> None:
     assert torch.allclose(moved, inputs.run(model), atol=1e-3)
 
 
-@families
-def test_an_item_does_not_depend_on_its_batch(inputs: Inputs, family: Family) -> None:
-    model = decoder(family=family)
+@kinds
+def test_an_item_does_not_depend_on_its_batch(inputs: Inputs, kind: dict[str, Any]) -> None:
+    model = decoder(**kind)
     first = {field.name: getattr(inputs, field.name)[:1] for field in dataclasses.fields(inputs)}
 
     assert torch.allclose(model(**first), inputs.run(model)[:1], atol=1e-4)
 
 
-@families
-def test_it_computes_in_bfloat16(inputs: Inputs, family: Family) -> None:
-    model = decoder(family=family)
+@kinds
+def test_it_computes_in_bfloat16(inputs: Inputs, kind: dict[str, Any]) -> None:
+    model = decoder(**kind)
     exact = inputs.run(model)
     half = copy.deepcopy(model).to(torch.bfloat16)
     names = ("tokens", "context", "text", "sketch")
@@ -240,9 +242,9 @@ def test_no_prompt_is_one_learned_word(inputs: Inputs) -> None:
     assert torch.allclose(inputs.run(model, text=text, text_mask=mask), alone, atol=1e-5)
 
 
-@families
-def test_stacked_conditions_are_two_edits_in_one_batch(inputs: Inputs, family: Family) -> None:
-    model = decoder(family=family)
+@kinds
+def test_stacked_conditions_are_two_edits_in_one_batch(inputs: Inputs, kind: dict[str, Any]) -> None:
+    model = decoder(**kind)
     prompted = inputs.conditions(model)
     plain = model.prepare(inputs.context, *model.without_prompt(2, L), inputs.positions, inputs.sketch)
 
@@ -250,6 +252,27 @@ def test_stacked_conditions_are_two_edits_in_one_batch(inputs: Inputs, family: F
 
     assert torch.allclose(both[:2], model.step(inputs.tokens, inputs.timestep, prompted), atol=1e-4)
     assert torch.allclose(both[2:], model.step(inputs.tokens, inputs.timestep, plain), atol=1e-4)
+
+
+def test_the_pooled_text_says_what_the_words_say_even_without_attention(inputs: Inputs) -> None:
+    """Two texts whose words are the same in another order have the same mean; others have not."""
+    model, without = decoder(pooled_text=True), decoder()
+    for each in (model, without):
+        for block in each.blocks:
+            torch.nn.init.zeros_(block.text_attention.to_out.weight)
+    before = inputs.run(model)
+    turned = inputs.text[:, [2, 0, 1, 3, 4]]
+
+    assert torch.allclose(inputs.run(model, text=turned), before, atol=1e-4)
+    other = inputs.text.flip(0)
+    assert not torch.allclose(inputs.run(model, text=other), before, atol=1e-2)
+    assert torch.equal(inputs.run(without, text=other), inputs.run(without))
+
+
+def test_a_decoder_without_pooled_text_has_none_of_its_weights() -> None:
+    """Checkpoints from before there was one are loaded as they are."""
+    assert not [name for name in decoder().state_dict() if "pooled" in name]
+    assert len([name for name in decoder(pooled_text=True).state_dict() if "pooled" in name]) == 4
 
 
 def test_conditions_with_and_without_a_mask_cannot_be_stacked(inputs: Inputs) -> None:

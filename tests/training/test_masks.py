@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
+from lazydiffusion.geometry import plan
 from lazydiffusion.training import masks
-from lazydiffusion.training.masks import COARSE, FURTHEST, KINDS, random_holes, random_kinds
+from lazydiffusion.training.masks import COARSE, KINDS, moved, random_holes, random_kinds, to_whole_tokens
 
 pytestmark = pytest.mark.unit
 SIDE = 64
+FURTHEST = 6
+"""From an object to its loose outline, in coarse px: what random_holes goes by if it is told nothing."""
 
 
 def objects(count: int = 64) -> Tensor:
@@ -149,3 +155,43 @@ def test_random_kinds_come_as_often_as_their_weights_say() -> None:
 def test_a_kind_without_weight_never_comes() -> None:
     kinds = random_kinds(1000, (0, 1, 0, 1, 0), torch.device("cpu"), torch.Generator().manual_seed(0))
     assert set(kinds.tolist()) == {1, 3}
+
+
+@pytest.mark.parametrize("reach", [1, 3])
+def test_an_outline_is_as_loose_as_it_is_told(reach: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "KIND_WEIGHTS", (1.0, 0.0, 0.0, 0.0))
+    alpha = torch.zeros(200, SIDE, SIDE)
+    alpha[:, 28:36, 28:36] = 1
+    hole = random_holes(alpha, torch.Generator().manual_seed(0), furthest=reach * COARSE)
+    assert set(((hole.any(2).sum(1) - 8) // (2 * COARSE)).tolist()) == set(range(reach))
+
+
+edges = st.tuples(st.integers(0, 127), st.integers(0, 127)).map(sorted)
+
+
+@given(rows=edges, columns=edges)
+def test_a_hole_lies_on_its_tokens_as_a_windows_mask_does(rows: list[int], columns: list[int]) -> None:
+    """In a canvas so large that the window can move, choose_window centres every mask on its tokens."""
+    hole = torch.zeros(1, 128, 128, dtype=torch.bool)
+    hole[0, rows[0] : rows[1] + 1, columns[0] : columns[1] + 1] = True
+    shift = to_whole_tokens(hole)
+    found = moved(hole, shift)
+
+    assert shift.abs().max() <= 8
+    assert found.sum() == hole.sum()
+    mask = np.zeros((1024, 1024), np.float32)
+    mask[400 + rows[0] : 401 + rows[1], 400 + columns[0] : 401 + columns[1]] = 1
+    planned = plan((1024, 1024), mask)
+    for axis, (low, last), corner in ((0, rows, planned.window.y), (1, columns, planned.window.x)):
+        wanted = (400 + low - corner) % 16  # where a window of 16 px tokens has the mask's first px
+        nearest = (wanted - low + 8) % 16 - 8
+        stays = low == 0 or last == 127 or low + nearest < 0 or last + nearest > 127
+        assert int(shift[0, axis]) == (0 if stays else nearest)
+
+
+def test_what_is_moved_keeps_its_shape_and_loses_what_leaves() -> None:
+    hole = objects(6) > 0
+    there = moved(hole, torch.tensor([[3, -2]]).expand(6, -1))
+    assert torch.equal(there[:, 3:, :-2], hole[:, :-3, 2:])
+    assert not there[:, :3].any()
+    assert not there[:, :, -2:].any()

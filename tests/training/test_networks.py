@@ -73,7 +73,7 @@ def test_the_first_weight_of_another_shape_is_named_and_no_other() -> None:
     message = str(refusal.value)
     assert "its `view` is 2 x 160, and the configuration's is 2 x 320. Give the configuration" in message
     assert len(message) < 400
-    load_weights(networks(load_settings(find_settings("cpu-256"))), interim)
+    load_weights(networks(load_settings(find_settings("cpu"))), interim)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own

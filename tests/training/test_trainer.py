@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -28,7 +29,7 @@ from lazydiffusion.errors import BadInput, BadModel, CannotWrite
 from lazydiffusion.models.context_encoder import ContextEncoder
 from lazydiffusion.models.lazy_decoder import LazyDecoder
 from lazydiffusion.models.masked_patches import MaskedPatches
-from lazydiffusion.training.scenes import Scenes
+from lazydiffusion.training.scenes import Scenes, Shares
 from lazydiffusion.training.settings import Data, Output, Settings
 from lazydiffusion.training.trainer import NOISE_SEED, Progress, Trainer
 
@@ -89,6 +90,20 @@ def test_the_averaged_weights_can_be_used(finished: Finished) -> None:
     assert average.any()  # it starts at zero
     assert not torch.equal(average, trained["decoder.to_out.weight"])  # the average lags behind
     assert not list(finished.folder.glob("ema/**/*.bin"))
+
+
+def test_the_noise_levels_shift_is_kept_beside_the_weights(
+    finished: Finished, data: Data, tmp_path: Path
+) -> None:
+    """A sampler that steps otherwise than the training did makes mush."""
+    kept = FlowMatchEulerDiscreteScheduler.from_pretrained(finished.folder / "ema" / "scheduler")
+    assert kept.config.shift == 1
+    wanted = settings(data, tmp_path)
+    wanted = dataclasses.replace(wanted, objective=dataclasses.replace(wanted.objective, shift=4.0))
+    trainer, _ = train(wanted)
+    kept = FlowMatchEulerDiscreteScheduler.from_pretrained(tmp_path / "ema" / "scheduler")
+    assert kept.config.shift == 4
+    assert not torch.equal(trainer.model.decoder.to_out.weight, finished.trainer.model.decoder.to_out.weight)
 
 
 def test_a_sample_grid_is_painted(finished: Finished) -> None:
@@ -356,6 +371,22 @@ def test_a_run_may_see_some_sets_only(data: Data, tmp_path: Path) -> None:
     assert len(some.bank) == counts[0] < len(everything.bank)
     assert set(some.maker.make(8, 6).sprites.tolist()) <= set(range(counts[0]))
     assert set(some.held_out.keys) <= set(everything.held_out.keys)
+
+
+def test_a_run_may_be_taught_a_vocabulary_and_scenes_of_one_kind(data: Data, tmp_path: Path) -> None:
+    everything = Trainer(settings(data, tmp_path / "all"), say=lambda text: None)
+    names = sorted({captions[0] for captions in everything.bank.captions})
+    held = {captions[0] for captions in everything.held_out.captions}
+    words = tmp_path / "words.toml"
+    words.write_text("".join(f'"{name}" = ["ball"]\n' for name in [*names[:2], *held]), "utf8")
+    wanted = settings(dataclasses.replace(data, vocabulary=str(words)), tmp_path / "some")
+    scenes = Shares(removal=1.0, tilted=0.0, mirrored=0.0)
+    some = Trainer(dataclasses.replace(wanted, scenes=scenes), say=lambda text: None)
+
+    assert {captions[0] for captions in some.bank.captions} == set(names[:2])
+    assert all(called == [called[0], f"a {called[0]}", "ball"] for called in some.bank.captions)
+    assert some.maker.shares == scenes
+    assert (some.maker.make(8, 6).sprites == -1).all()
 
 
 def test_another_engine_than_those_is_refused(data: Data, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from lazydiffusion import checkpoints, output_folder
 from lazydiffusion.commands.terminal import counted, error_console, say
 from lazydiffusion.errors import BadInput
 from lazydiffusion.protocol import MAX_SEED, MAX_VARIATIONS
+from lazydiffusion.training.vocabulary import find_vocabulary, load_vocabulary
 from lazydiffusion.window import PATCH
 
 
@@ -30,6 +31,8 @@ class Options:
     clip: Path | None = None
     cache: Path | None = None
     seed: int = 0
+    vocabulary: str = ""
+    """Only scenes with things of these names (training.vocabulary)."""
     device: str = "auto"
 
     def check(self) -> None:
@@ -49,6 +52,7 @@ def run(options: Options) -> None:
     """
     options.check()
     # Before the long imports: a wrong name is told at once.
+    known = load_vocabulary(find_vocabulary(options.vocabulary)) if options.vocabulary else None
     located = {model: checkpoints.locate(model) for model in options.models}
 
     import torch
@@ -79,7 +83,8 @@ def run(options: Options) -> None:
         output_folder.check(cache, option="--cache")
     with counted(console, "Reading the sprites") as tell:
         bank = load_bank(options.data, side=128, cache=cache, progress=partial(tell, "Reading the sprites"))
-        held_out = bank.subset(bank.held_out())
+        shown = bank if known is None else bank.of_vocabulary(known)
+        held_out = shown.subset(shown.held_out())
         side = min(checkpoints.window_tokens(where) for where in located.values())
         cases = make_cases(held_out, options.count, side, options.seed)
         looking = partial(tell, "The judges look at the sprites")
@@ -94,6 +99,7 @@ def run(options: Options) -> None:
         "models": {name: {"model": model, "engine": kinds[model]} for name, model in named.items()},
         "judges": {"Features": network.name, "Style": style.worth, "Text-image": text.worth},
         "held_out_sprites": len(held_out),
+        "vocabulary": options.vocabulary,
         "canvas_px": side * PATCH,
         "seeds_per_scene": options.seeds,
         "device": str(choice.device),

@@ -31,6 +31,7 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
     from lazydiffusion.models.lazy_decoder import LazyDecoder
     from lazydiffusion.models.masked_patches import MaskedPatches
     from lazydiffusion.models.prompt_encoder import PromptEncoder
+    from lazydiffusion.pipelines.sampling import Guidance
 
     for part in ("context_encoder", "decoder"):
         if not (weights / part / "config.json").is_file():
@@ -46,14 +47,21 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
             f"{trained.get('_class_name')}, not from a {encoder.__name__}. Say for which: --engine."
         )
     output_folder.check(out, option="OUT", keep=True)
+    sampled = weights / "scheduler"  # a run that says nothing of it, from before there were shifts, had none
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    if sampled.is_dir():
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(sampled)
+    guided = Guidance.between_shifted(guidance, scheduler.config.shift)
     pipeline = kind(
         prompt_encoder=PromptEncoder(),
         context_encoder=encoder.from_pretrained(weights / "context_encoder", dtype=torch.bfloat16),
         decoder=LazyDecoder.from_pretrained(weights / "decoder", dtype=torch.bfloat16),
         codec=PixelCodec(),
-        scheduler=FlowMatchEulerDiscreteScheduler(),
+        scheduler=scheduler,
         default_steps=steps,
         default_guidance=guidance,
+        guidance_low=guided.low,
+        guidance_high=guided.high,
     )
     try:
         pipeline.save_pretrained(out, safe_serialization=True)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from lazydiffusion import checkpoints, output_folder
 from lazydiffusion.evaluation.card import check_card, write_figures
+from lazydiffusion.training.vocabulary import find_vocabulary, load_vocabulary
 
 
-def run(model: str, data: Path, out: Path, device: str, scenes: int, card: Path | None) -> None:
+def run(
+    model: str, data: Path, out: Path, device: str, scenes: int, card: Path | None, vocabulary: str = ""
+) -> None:
     """Write the report and its pictures to `out`, its figures into the card, and print the report.
 
     What can be checked is checked first. Raises LazyDiffusionError.
@@ -18,6 +21,7 @@ def run(model: str, data: Path, out: Path, device: str, scenes: int, card: Path 
     where = checkpoints.locate(model)
     if card is not None:
         check_card(card)
+    known = load_vocabulary(find_vocabulary(vocabulary)) if vocabulary else None
 
     import torch
 
@@ -31,7 +35,7 @@ def run(model: str, data: Path, out: Path, device: str, scenes: int, card: Path 
     find_shards(data)
     output_folder.check(out, FILES)
     full_precision = replace(choice, dtype=torch.float32)
-    report = sweep(load_pipeline(where, full_precision), data, out, scenes=scenes)
+    report = sweep(load_pipeline(where, full_precision), data, out, scenes=scenes, vocabulary=known)
     if card is not None:
         write_figures(card, report)
     print(json.dumps(report, indent=2))

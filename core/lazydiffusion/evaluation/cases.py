@@ -20,7 +20,7 @@ from lazydiffusion.training.scenes import SceneMaker, Shares
 from lazydiffusion.training.sketches import colour_blobs, outlines
 from lazydiffusion.training.sprites import SpriteBank
 
-HOLES = (0.11, 0.19, 0.44)
+HOLES = (0.11, 0.19, 0.25)
 """Tokens that a scene's hole mostly fits, as a share of the window's: those of a training run, in turn."""
 ONE_SET = Shares(same_set=1.0, removal=0.0, sketched=0.0, wide=0.0)
 """All objects of a scene are of one set, one of them is hidden, and all of the canvas is in the window."""

@@ -16,20 +16,21 @@ from torch import Tensor
 
 from lazydiffusion import compose, output_folder
 from lazydiffusion.errors import BadInput
+from lazydiffusion.evaluation.cases import HOLES
 from lazydiffusion.evaluation.seams import LEVELS, seam
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
+from lazydiffusion.pipelines.sampling import Guidance
 from lazydiffusion.training.captions import encode_captions
 from lazydiffusion.training.grids import fill_scenes
 from lazydiffusion.training.objective import LazyObjective, Objective
 from lazydiffusion.training.scenes import SceneMaker, Scenes, Shares
 from lazydiffusion.training.sprites import SpriteBank, load_bank
+from lazydiffusion.training.vocabulary import Vocabulary
 
 REFERENCE_STEPS = 100
 STEPS = (4, 8, 12, 16, 20, 32, 50)
 GUIDANCES = (1.0, 1.5, 2.0, 2.5, 3.5, 5.0)
-BUCKET = 112
-"""Tokens that the decoder makes in a scene: those of most holes."""
 SEED = 0
 SHOWN = 6
 """Scenes in the pictures."""
@@ -43,16 +44,20 @@ def sweep(
     out: Path,
     *,
     scenes: int = 64,
+    vocabulary: Vocabulary | None = None,
 ) -> dict[str, object]:
     """Write OUT/report.json, steps.png and guidance.png; gives the report.
 
-    `scenes`: how many, 2 or more; half of them with an object to paint, half with only background to continue. Raises
-    BadInput, and CannotWrite before the work where OUT cannot be made.
+    `scenes`: how many, 2 or more; half of them with an object to paint, half with only background to continue.
+    `vocabulary`: the only names of these objects. Raises BadInput, and CannotWrite before the work where OUT cannot be
+    made.
     """
     check_scenes(scenes)
     output_folder.check(out, FILES)
     device = pipeline.device
     bank = load_bank(shards, side=128)
+    if vocabulary is not None:
+        bank = bank.of_vocabulary(vocabulary)
     held_out = bank.subset(bank.held_out()).to(device)
     captions = encode_captions(held_out, PromptEncoder().to(device), each=1)
     generator = torch.Generator(device).manual_seed(SEED)
@@ -63,7 +68,17 @@ def sweep(
 
     def fill(steps: int, guidance: float) -> Tensor:
         noise = torch.Generator(device).manual_seed(SEED + 1)
-        return fill_scenes(model, batch, text, mask, steps=steps, guidance=guidance, generator=noise)
+        guided = Guidance(guidance, pipeline.config.guidance_low, pipeline.config.guidance_high)
+        return fill_scenes(
+            model,
+            batch,
+            text,
+            mask,
+            steps=steps,
+            guidance=guided,
+            scheduler=pipeline.scheduler,
+            generator=noise,
+        )
 
     def judged(filled: Tensor) -> dict[str, object]:
         truth = _distance(filled, batch.window, batch)
@@ -120,7 +135,7 @@ def _scenes(
     tokens = config.window_tokens, config.overview_tokens
     objects, background = (
         SceneMaker(bank, *tokens, generator, Shares(removal=share, sketched=0)).make(
-            number, min(BUCKET, config.window_tokens**2)
+            number, round(max(HOLES) * config.window_tokens**2)
         )
         for share, number in ((0.0, count - count // 2), (1.0, count // 2))
     )

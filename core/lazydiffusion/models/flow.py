@@ -5,6 +5,7 @@ A noisy sample is z = (1 - sigma) * x + sigma * e, its velocity dz/dsigma = e - 
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -42,9 +43,25 @@ def to_velocity(
     return (output - noisy) / (1 - sigma).clamp_min(SMALLEST_SIGMA)
 
 
+def shifted(sigma: float, shift: float) -> float:
+    """What FlowMatchEulerDiscreteScheduler's `shift` makes of a noise level."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
 def random_sigmas(
-    count: int, mean: float, deviation: float, device: torch.device, generator: torch.Generator | None = None
+    count: int,
+    mean: float,
+    deviation: float,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+    shift: float = 1.0,
 ) -> Float[Tensor, "count 1 1"]:
-    """Training noise levels: 1 - sigmoid(N(mean, deviation)) (JiT's logit-normal t, whose t is 1 - sigma)."""
-    normal = torch.randn(count, 1, 1, device=device, generator=generator) * deviation + mean
-    return 1 - normal.sigmoid()
+    """Training noise levels: 1 - sigmoid(N(mean, deviation)) (JiT's logit-normal t, whose t is 1 - sigma), shifted.
+
+    A shift of s makes of sigma what diffusers' schedulers make of it, s sigma / (1 + (s - 1) sigma), for a sampler that
+    steps so; of a logit-normal t it moves the mean by -log s.
+    """
+    normal = torch.randn(count, 1, 1, device=device, generator=generator) * deviation + (
+        mean - math.log(shift)
+    )
+    return (-normal).sigmoid()

@@ -58,10 +58,19 @@ def sincos_2d(positions: Float[Tensor, "b n 2"], channels: int) -> Float[Tensor,
     return torch.cat([x, y], dim=-1).to(positions.dtype)
 
 
+class RMSNorm(nn.RMSNorm):
+    """torch's, in the precision of what it is given; with a float32 weight, as under autocast, it is not one kernel."""
+
+    def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+        """Over the last dimension."""
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return functional.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+
 def make_norm(channels: int, family: Family, *, affine: bool) -> nn.Module:
     """The family's normalisation over the last dimension, with learned scale (and bias) only when `affine`."""
     if family == "modern":
-        return nn.RMSNorm(channels, eps=1e-6, elementwise_affine=affine)
+        return RMSNorm(channels, eps=1e-6, elementwise_affine=affine)
     return nn.LayerNorm(channels, eps=1e-6, elementwise_affine=affine)
 
 
@@ -81,8 +90,8 @@ class Attention(nn.Module):
         self.to_k = nn.Linear(channels, channels, bias=bias)
         self.to_v = nn.Linear(channels, channels, bias=bias)
         self.to_out = nn.Linear(channels, channels, bias=bias)
-        self.norm_q = nn.RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
-        self.norm_k = nn.RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
+        self.norm_q = RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
+        self.norm_k = RMSNorm(channels // heads, eps=1e-6) if modern else nn.Identity()
 
     def split(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b h n d"]:
         """One head after the other becomes a dimension of its own."""

@@ -41,6 +41,8 @@ class Conditions:
     """Keys and values of the text, one pair per block."""
     text_mask: Float[Tensor, "b 1 1 l"] | None
     """layers.masked_out."""
+    pooled: Float[Tensor, "b c"] | None = None
+    """The text as one vector, of a decoder with `pooled_text`."""
 
     def stacked(self, other: Conditions) -> Conditions:
         """Both as one batch, this one first. Their texts must have the same length."""
@@ -55,6 +57,9 @@ class Conditions:
         mask = None
         if self.text_mask is not None and other.text_mask is not None:
             mask = torch.cat([self.text_mask, other.text_mask])
+        pooled = None
+        if self.pooled is not None and other.pooled is not None:
+            pooled = torch.cat([self.pooled, other.pooled])
         return Conditions(
             channelwise=torch.cat([self.channelwise, other.channelwise]),
             rotary=rotary,
@@ -63,6 +68,7 @@ class Conditions:
                 for (k, v), (other_k, other_v) in zip(self.text, other.text, strict=True)
             ],
             text_mask=mask,
+            pooled=pooled,
         )
 
     def for_draws(self, draws: int) -> Conditions:
@@ -84,6 +90,8 @@ class LazyDecoder(ModelMixin, ConfigMixin):
     along the channels, followed by a linear map); text enters as a sequence, through cross-attention. `prediction`:
     what the output means, "sample" (clean tokens, as in JiT) or "velocity" (noise minus sample) or "epsilon".
     `position_offset`, then `position_scale`, take a token's position to the one that PixArt's table would give it.
+    `pooled_text`: the mean of the words also joins each token and the time step, as the class does in DiT (Peebles and
+    Xie 2022): a short training learns what to draw much sooner than by cross-attention alone.
     """
 
     _supports_gradient_checkpointing = False
@@ -106,6 +114,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):
         rotary_base: float = 100.0,
         position_scale: float = 1.0,
         position_offset: float = 0.0,
+        pooled_text: bool = False,
     ):
         super().__init__()
         self.family = family
@@ -127,6 +136,12 @@ class LazyDecoder(ModelMixin, ConfigMixin):
         self.embed_text = nn.Sequential(
             nn.Linear(text_channels, channels), nn.GELU(approximate="tanh"), nn.Linear(channels, channels)
         )
+        self.embed_pooled: nn.Module | None = None
+        if pooled_text:
+            self.embed_pooled = nn.Sequential(
+                nn.RMSNorm(text_channels, eps=1e-6, elementwise_affine=False),
+                nn.Linear(text_channels, channels), nn.GELU(approximate="tanh"), nn.Linear(channels, channels),
+            )  # fmt: skip
         self.no_prompt = nn.Parameter(torch.randn(text_channels) * 0.02)
         self.frequencies = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embed_timestep = TimestepEmbedding(256, channels)
@@ -187,6 +202,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):
             rotary=rotary,
             text=[block.text_attention.keys_values(states) for block in self._decoder_blocks()],
             text_mask=None if text_mask is None else masked_out(text_mask[:, None, None], states.dtype),
+            pooled=None if self.embed_pooled is None else self.embed_pooled(mean_of_words(text, text_mask)),
         )
 
     def step(
@@ -194,8 +210,11 @@ class LazyDecoder(ModelMixin, ConfigMixin):
     ) -> Float[Tensor, "b k o"]:
         """One denoising step: noisy tokens at `timestep` (1000 * sigma, 0 clean, 1000 noise) to the prediction."""
         time = self.embed_timestep(self.frequencies(timestep).to(tokens.dtype))  # (B, C)
-        modulation = self.modulation(functional.silu(time)).unflatten(-1, (6, -1))  # (B, 6, C)
         x = self.embed(tokens) + conditions.channelwise
+        if conditions.pooled is not None:
+            time = time + conditions.pooled
+            x = x + conditions.pooled[:, None]
+        modulation = self.modulation(functional.silu(time)).unflatten(-1, (6, -1))  # (B, 6, C)
         precision = conditions.text[0][0].dtype  # of keys, and so of queries
         rotary = conditions.rotary and rotary_as(conditions.rotary, precision)
         by_block = modulations(modulation, self._decoder_blocks(), x.dtype)
@@ -216,3 +235,13 @@ class LazyDecoder(ModelMixin, ConfigMixin):
     ) -> Float[Tensor, "b k o"]:
         """`step` after `prepare`, for a single step."""
         return self.step(tokens, timestep, self.prepare(context, text, text_mask, positions, sketch))
+
+
+def mean_of_words(
+    text: Float[Tensor, "b l t"], text_mask: Bool[Tensor, "b l"] | None
+) -> Float[Tensor, "b t"]:
+    """The mean of the states that are no padding: MiniLM's embedding of the sentence, but for its length."""
+    if text_mask is None:
+        return text.mean(dim=1)
+    there = text_mask[..., None].to(text.dtype)
+    return (text * there).sum(dim=1) / there.sum(dim=1)

@@ -124,7 +124,8 @@ class GraphedDecoder(GraphedStep[Conditions]):
         rotary = [] if conditions.rotary is None else [*conditions.rotary]
         mask = [] if conditions.text_mask is None else [conditions.text_mask]
         text = [tensor for pair in conditions.text for tensor in pair]
-        return [conditions.channelwise, *rotary, *mask, *text]
+        pooled = [] if conditions.pooled is None else [conditions.pooled]
+        return [conditions.channelwise, *rotary, *mask, *pooled, *text]
 
     def own(self, conditions: Conditions) -> Conditions:
         """A copy."""
@@ -135,4 +136,5 @@ class GraphedDecoder(GraphedStep[Conditions]):
             else (conditions.rotary[0].clone(), conditions.rotary[1].clone()),
             text=[(keys.clone(), values.clone()) for keys, values in conditions.text],
             text_mask=None if conditions.text_mask is None else conditions.text_mask.clone(),
+            pooled=None if conditions.pooled is None else conditions.pooled.clone(),
         )

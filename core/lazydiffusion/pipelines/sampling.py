@@ -31,6 +31,11 @@ class Guidance:
     low: float = 0.05
     high: float = 0.9
 
+    @classmethod
+    def between_shifted(cls, scale: float, shift: float) -> Guidance:
+        """At the same share of the steps of a scheduler with that shift as the defaults are without one."""
+        return cls(scale, flow.shifted(cls.low, shift), flow.shifted(cls.high, shift))
+
     def applies(self, sigma: float) -> bool:
         """Whether a step at this noise level is guided."""
         return self.scale != 1.0 and self.low <= sigma <= self.high

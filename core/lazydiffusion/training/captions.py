@@ -44,10 +44,11 @@ class CaptionBank:
 
 
 def captions_of(bank: SpriteBank, each: int) -> list[list[str]]:
-    """At most `each` captions a sprite: its name, its name with the style of its set, then its names with tags."""
+    """At most `each` captions a sprite: its name, its name with its style (where it is told), its names with tags."""
     listed = []
     for names, style in zip(bank.captions, bank.styles, strict=True):
-        listed.append(list(dict.fromkeys([names[0], f"{names[0]}, {style}", *names[1:]]))[:each])
+        with_style = [f"{names[0]}, {style}"] if style else []
+        listed.append(list(dict.fromkeys([names[0], *with_style, *names[1:]]))[:each])
     return listed
 
 

@@ -25,7 +25,8 @@ def fill_scenes(
     text_mask: Tensor,
     *,
     steps: int,
-    guidance: float,
+    guidance: Guidance,
+    scheduler: FlowMatchEulerDiscreteScheduler,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b 3 s s"]:
     """The scenes' pictures with their holes filled by the model; kept pixels are the scenes' own.
@@ -49,10 +50,9 @@ def fill_scenes(
     rows = round(scenes.window_positions.shape[1] ** 0.5)
     hidden = gather(patchify(scenes.hole.expand(-1, 3, -1, -1).float(), PATCH), indices) > 0
     noise = torch.randn(hidden.shape, device=scenes.window.device, generator=generator)
-    scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(steps, device=noise.device)
     known = Known(torch.zeros_like(noise), noise, ~hidden)
-    tokens = denoise(decoder, scheduler, noise, conditional, unconditional, Guidance(guidance), known=known)
+    tokens = denoise(decoder, scheduler, noise, conditional, unconditional, guidance, known=known)
     differences = scatter(torch.zeros_like(patchify(scenes.window, PATCH)), indices, tokens)
     filled = seen[:, :3] + unpatchify(differences, (rows, rows), PATCH)
     return torch.where(scenes.hole, filled.clamp(-1, 1), scenes.window)

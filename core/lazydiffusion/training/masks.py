@@ -14,35 +14,37 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from lazydiffusion.window import PATCH
+
 COARSE = 4
 """Window px per px of the grid on which shapes are found."""
 KINDS = ("outline", "ellipse", "box", "strokes")
 KIND_WEIGHTS = (0.4, 0.2, 0.2, 0.2)
 STROKE_POINTS = 6
-FURTHEST = 6
-"""Largest distance, in coarse px, from an object to its loose outline."""
 
 
 def random_holes(
-    alpha: Float[Tensor, "b s s"], generator: torch.Generator | None = None
+    alpha: Float[Tensor, "b s s"], generator: torch.Generator | None = None, furthest: float = 24
 ) -> Bool[Tensor, "b s s"]:
     """One hole per object. `alpha`: the objects' own, 0..1, in the window (not empty); s a multiple of 4 px.
 
-    An outline holds the whole object and up to FURTHEST * COARSE px around it. Strokes may leave parts of it visible.
+    An outline holds the whole object and up to `furthest` px around it (in steps of COARSE), a box and an ellipse up to
+    half of that. Strokes may leave parts of it visible.
     """
     batch, side = alpha.shape[0], alpha.shape[-1]
     device = alpha.device
     coarse = in_cells(alpha, COARSE).amax((2, 4)) > 0.05
+    reach = max(1, round(furthest / COARSE))
     kind = random_kinds(batch, KIND_WEIGHTS, device, generator)
     y, x = _grid(side // COARSE, device)
     low, high = _extent(coarse, y, x)  # (B, 2) each, as (y, x)
-    margin = _uniform((batch, 1), 0, FURTHEST / 2, device, generator)
+    margin = _uniform((batch, 1), 0, reach / 2, device, generator)
     centre, half = (low + high) / 2, (high - low) / 2 + margin + 0.5
     offset_y, offset_x = y - centre[:, 0, None, None], x - centre[:, 1, None, None]
     ratio_y, ratio_x = offset_y / half[:, 0, None, None], offset_x / half[:, 1, None, None]
     shapes = torch.stack(
         [
-            _distance(coarse) <= _uniform((batch, 1, 1), 0, FURTHEST, device, generator),
+            _distance(coarse, reach) <= _uniform((batch, 1, 1), 0, reach, device, generator),
             ratio_y**2 + ratio_x**2 <= 1.44,  # its axes are 1.2 times the box's: it covers most of an object
             torch.maximum(ratio_y.abs(), ratio_x.abs()) <= 1,
             _strokes(centre, half, y, x, generator),
@@ -51,6 +53,32 @@ def random_holes(
     hole = shapes[kind, torch.arange(batch, device=device)]
     hole = hole[:, :, None, :, None].expand(-1, -1, COARSE, -1, COARSE).reshape(batch, side, side)
     return hole | ((kind == 0)[:, None, None] & (alpha > 0.02))
+
+
+def to_whole_tokens(hole: Bool[Tensor, "b s s"]) -> Int64[Tensor, "b 2"]:
+    """How far down and right to move each hole so that its box is centred on its tokens, as a window's mask is.
+
+    By half a token at most; not along an axis where it touches the window's border, or would leave the window.
+    """
+    side = hole.shape[-1]
+    y, x = _grid(side, hole.device)
+    low, last = (bound.long() for bound in _extent(hole, y, x))
+    end = last + 1
+    spare = -(end - low) % PATCH
+    shift = (PATCH // 2 - (low - spare // 2)) % PATCH - PATCH // 2
+    stays = (low == 0) | (end == side) | (low + shift < 0) | (end + shift > side)
+    return torch.where(stays, 0, shift)
+
+
+def moved(hole: Bool[Tensor, "b s s"], shift: Int64[Tensor, "b 2"]) -> Bool[Tensor, "b s s"]:
+    """Each hole so many px further down and right; what comes in at the border is visible."""
+    side = hole.shape[-1]
+    source = torch.arange(side, device=hole.device) - shift[..., None]  # (B, 2, S)
+    inside = (source >= 0) & (source < side)
+    rows, columns = source.clamp(0, side - 1).unbind(1)
+    batch = torch.arange(len(hole), device=hole.device)[:, None, None]
+    found = hole[batch, rows[:, :, None], columns[:, None, :]]
+    return found & inside[:, 0, :, None] & inside[:, 1, None, :]
 
 
 def in_cells(view: Shaped[Tensor, "b s s"], side: int) -> Shaped[Tensor, "b n side n side"]:
@@ -98,11 +126,11 @@ def _strokes(
     return squared.amin(dim=1) <= (width**2)[..., None]
 
 
-def _distance(mask: Bool[Tensor, "b c c"]) -> Float[Tensor, "b c c"]:
-    """Octagonal distance to the mask in px, up to FURTHEST: repeated 3 x 3 dilations, alternately square and cross."""
+def _distance(mask: Bool[Tensor, "b c c"], furthest: int) -> Float[Tensor, "b c c"]:
+    """Octagonal distance to the mask in px, at most `furthest`: 3 x 3 dilations, alternately square and cross."""
     reached = mask[:, None].float()
-    distance = torch.full_like(reached, FURTHEST + 1)
-    for i in range(FURTHEST):
+    distance = torch.full_like(reached, furthest + 1)
+    for i in range(furthest):
         distance -= reached
         if i % 2:
             reached = functional.max_pool2d(reached, 3, 1, 1)

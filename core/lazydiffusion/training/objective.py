@@ -29,6 +29,12 @@ class Objective:
     mean: float = -0.6
     """Mean of the logit-normal time distribution; lower is noisier."""
     deviation: float = 0.9
+    shift: float = 1.0
+    """Of the noise levels, in training and in sampling (FlowMatchEulerDiscreteScheduler's): above 1, they are noisier.
+
+    Flat pictures need it: the mean colour of a patch of 256 px shows through noise that hides every px of it, and so
+    at most levels nothing is left for the prompt to tell.
+    """
     visible_weight: float = 0.05
     """Weight of the visible pixels of partly hidden and padding tokens; hidden pixels weigh 1."""
     no_prompt: float = 0.1
@@ -70,7 +76,9 @@ class LazyObjective(nn.Module):
         weight = constants.visible_weight + (1 - constants.visible_weight) * hidden  # (B, K, px, 1)
 
         batch = draws * len(clean)  # all scenes in their first draw, all in their second, ...
-        sigma = flow.random_sigmas(batch, constants.mean, constants.deviation, device, generator)
+        sigma = flow.random_sigmas(
+            batch, constants.mean, constants.deviation, device, generator, constants.shift
+        )
         sigma = sigma.unflatten(0, (draws, -1))  # (draws, B, 1, 1)
         noise = torch.randn((draws, *clean.shape), device=device, generator=generator)
         noisy = torch.lerp(clean, noise, sigma)  # flow.add_noise in one pass

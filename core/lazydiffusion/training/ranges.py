@@ -55,10 +55,12 @@ RANGES: dict[str, dict[str, Range]] = {
         "buckets": COUNT,
         "bucket_weights": Range(0),
     },
+    "scenes": dict.fromkeys(("same_set", "removal", "sketched", "wide", "tilted", "mirrored"), SHARE),
     "objective": {
         "draws": COUNT,
         "mean": Range(),
         "deviation": Range(0),
+        "shift": Range(0.01, 100),
         "visible_weight": SHARE,
         "no_prompt": SHARE,
     },

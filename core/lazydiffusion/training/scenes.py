@@ -6,6 +6,7 @@ the whole canvas. Sizes and positions are in window px; the window's top left co
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lazydiffusion.models.extension import extend
-from lazydiffusion.training.masks import COARSE, in_cells, random_holes, random_kinds
+from lazydiffusion.training.masks import COARSE, in_cells, moved, random_holes, random_kinds, to_whole_tokens
 from lazydiffusion.training.painting import SPAN, TILT, Placed, steps, tiles, upright_grid
 from lazydiffusion.training.sketches import random_sketches
 from lazydiffusion.training.sprites import SpriteBank
@@ -28,6 +29,10 @@ TEXTURE = 32
 """Side of a background's texture, px; it is stretched over the canvas."""
 TEXTURE_WEIGHTS = (0.4, 0.25, 0.2, 0.15)
 """Of plain, shaded, split and cloudy ones."""
+OBJECT_SHARE = 0.8
+"""Side of the largest hidden sprite over the side of a square of the bucket's tokens."""
+LOOSE_SHARE = 1 / 6
+"""Of the largest hidden sprite's side: how far around the object an artist may draw."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,10 @@ class Shares:
     """It comes with a sketch of what is hidden; never a removal."""
     wide: float = 0.6
     """The canvas is larger than the window."""
+    tilted: float = 0.4
+    """Of the sprites, by painting.TILT at most. A small model learns upright ones sooner."""
+    mirrored: float = 0.5
+    """Of the sprites."""
 
 
 @dataclass(frozen=True)
@@ -146,22 +155,21 @@ class SceneMaker:
         )
         self._paint_companions(self._companions(target, extent, offset), offset, shrink, window, overview)
 
-        largest = max(1.5, bucket**0.5 - 1.3) * PATCH  # leaves room for a loose mask, and for rotation
-        largest = min(largest, 0.75 * side)
+        largest = min(OBJECT_SHARE * bucket**0.5 * PATCH, 0.75 * side)
         central = self._uniform(batch, 0, 1) < 0.7
         spread = torch.where(central, 0.2, 0.42)[:, None]
         hidden = Placed(
             scenes=torch.arange(batch, device=self.device),
             sprites=target,
             centre=side / 2 + side * spread * self._uniform((batch, 2), -1, 1),
-            steps=self._steps(self._uniform(batch, 0.6 * largest, largest)),
+            steps=self._steps(self._uniform(batch, 0.7 * largest, largest)),
         )
         removal = self._uniform(batch, 0, 1) < self.shares.removal
         tile = PATCH * math.ceil((SPAN * largest + 4) / PATCH)
+        hidden, hole = self._hide(hidden, tile, largest)
         alpha = self._paint_target(hidden, tile, removal, window)
         small_tile = math.ceil(tile * self.overview_side / side) + 2
         self._paint_target(hidden.elsewhere(offset, shrink), small_tile, removal, overview)
-        hole = random_holes(alpha, self.generator)
         picture = _as_image(window)
         return Scenes(
             window=picture,
@@ -215,6 +223,15 @@ class SceneMaker:
                 for layer in made.split(counts):
                     layer.over(view)
             start = end
+
+    def _hide(self, hidden: Placed, tile: int, largest: float) -> tuple[Placed, Bool[Tensor, "b s s"]]:
+        """A hole for each hidden sprite, and both moved to where a window would have them (window.choose_window)."""
+        made = tiles(self.bank, hidden, tile, self.window_side)
+        alpha = torch.zeros((len(made.pixels), 1, self.window_side, self.window_side), device=self.device)
+        alpha[made.places(1)] = made.pixels[:, 3:] / 255
+        hole = random_holes(alpha[:, 0], self.generator, LOOSE_SHARE * largest)
+        shift = to_whole_tokens(hole)
+        return dataclasses.replace(hidden, centre=hidden.centre + shift), moved(hole, shift)
 
     def _paint_target(
         self, hidden: Placed, tile: int, removal: Bool[Tensor, " b"], view: Float[Tensor, "b 3 v v"]
@@ -322,10 +339,10 @@ class SceneMaker:
         )
 
     def _steps(self, size: Float[Tensor, " n"]) -> Float[Tensor, "n 2 2"]:
-        """Sprites of that size, tilted by at most TILT (usually not), half of them mirrored (Placed.steps)."""
-        tilted = self._uniform(len(size), 0, 1) < 0.4
+        """Sprites of that size, some tilted by at most TILT, some mirrored (Placed.steps)."""
+        tilted = self._uniform(len(size), 0, 1) < self.shares.tilted
         angle = torch.where(tilted, self._uniform(len(size), -TILT, TILT), 0.0)
-        flip = torch.where(self._uniform(len(size), 0, 1) < 0.5, -1.0, 1.0)
+        flip = torch.where(self._uniform(len(size), 0, 1) < self.shares.mirrored, -1.0, 1.0)
         return steps(size, angle, flip)
 
     def _uniform(self, shape: int | tuple[int, ...], low: float, high: float) -> Tensor:

@@ -17,6 +17,8 @@ from lazydiffusion.toml_file import read_toml
 from lazydiffusion.training.networks import try_networks
 from lazydiffusion.training.objective import Objective
 from lazydiffusion.training.ranges import check_ranges
+from lazydiffusion.training.scenes import Shares
+from lazydiffusion.training.vocabulary import find_vocabulary, load_vocabulary
 
 ALL_SETS = "all"
 """In place of the sets' names."""
@@ -30,6 +32,8 @@ class Data:
     """Folder of WebDataset shards (`lazydiffusion data clipart --out data/clipart`)."""
     sets: tuple[str, ...] = (ALL_SETS,)
     """Names of the sprites' sets that are trained on: few of them teach a small model more of each shape."""
+    vocabulary: str = ""
+    """`objects`, or a file of yours (training.vocabulary): which names are taught, in which words. Empty: all."""
     sprite_side: int = 256
     """Side in px at which sprites are kept in memory."""
     captions: int = 6
@@ -98,6 +102,7 @@ class Settings:
     decoder: dict[str, Any] = field(default_factory=dict)
     """Arguments of LazyDecoder that differ from its defaults."""
     data: Data = Data()
+    scenes: Shares = field(default=Shares())
     objective: Objective = field(default=Objective())
     optimiser: Optimiser = Optimiser()
     output: Output = Output()
@@ -129,7 +134,7 @@ class Settings:
 
 
 def find_settings(name: str) -> Path:
-    """The file of a configuration that comes with the package (`clipart`, `cpu-128`, ...), or `name` as a path."""
+    """The file of a configuration that comes with the package (`clipart`, `cpu`, ...), or `name` as a path."""
     packaged = Path(__file__).parent / "configs" / f"{name}.toml"
     return packaged if packaged.is_file() else Path(name)
 
@@ -149,6 +154,8 @@ def load_settings(path: Path) -> Settings:
     check_engine(settings.engine)
     check_ranges(dataclasses.asdict(settings), str(path))
     _check_buckets(settings.data, path)
+    if settings.data.vocabulary:
+        load_vocabulary(find_vocabulary(settings.data.vocabulary))
     _check_networks(settings, path)
     return settings
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from lazydiffusion.errors import BadInput, CannotWrite
 from lazydiffusion.training.processes import cores, process_pool
 from lazydiffusion.training.shards import HOW_TO_BUILD, Sample, decode_to_file, find_shards, index_shard
+from lazydiffusion.training.vocabulary import Vocabulary, captions_for
 
 Progress = Callable[[int, int], None]
 """Called with (sprites done, sprites in all)."""
@@ -33,8 +34,8 @@ POOLED = 32  # sprites averaged at once: their float32 copy stays in the process
 class SpriteBank:
     """N sprites of S x S px. `pixels` is RGBA with premultiplied alpha: colour <= alpha, in 0..255.
 
-    `sets` indexes `set_names`; `captions` (each the name first, then the name with a tag), `styles` and `keys` have
-    one entry per sprite.
+    `sets` indexes `set_names`; `captions` (each the name first, then the name with a tag), `styles` (empty where one is
+    not told) and `keys` have one entry per sprite.
     """
 
     pixels: UInt8[Tensor, "n 4 s s"]
@@ -80,6 +81,18 @@ class SpriteBank:
             )
         wanted = torch.tensor([self.set_names.index(name) for name in names], device=self.sets.device)
         return self.subset(torch.isin(self.sets, wanted))
+
+    def of_vocabulary(self, vocabulary: Vocabulary) -> SpriteBank:
+        """The sprites whose name it knows, called by its words alone. Raises BadInput for a name that none has."""
+        names = [captions[0] for captions in self.captions]
+        if missing := sorted(set(vocabulary) - set(names)):
+            raise BadInput(
+                f"No sprite is called {missing[0]!r}, which the vocabulary has: {len(missing)} such names."
+            )
+        known = [name in vocabulary for name in names]
+        found = self.subset(torch.tensor(known, device=self.sets.device))
+        captions = [captions_for(captions[0], vocabulary) for captions in found.captions]
+        return replace(found, captions=captions, styles=[""] * len(found))
 
     def to(self, device: torch.device | str) -> SpriteBank:
         """The same bank with its tensors on `device`."""

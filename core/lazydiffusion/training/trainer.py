@@ -16,15 +16,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object, set_seed
+from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion import output_folder
-from lazydiffusion.devices import matrix_product_rate
+from lazydiffusion.devices import matrix_product_rate, multiplies_in_bfloat16
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.models.prompt_encoder import PromptEncoder
+from lazydiffusion.pipelines.sampling import Guidance
 from lazydiffusion.training.captions import CaptionBank, encode_captions
 from lazydiffusion.training.first_weights import start_from_patches
 from lazydiffusion.training.framing import FRAMING
@@ -40,8 +42,11 @@ from lazydiffusion.training.optimisers import (
 from lazydiffusion.training.scenes import SceneMaker, Scenes
 from lazydiffusion.training.settings import ALL_SETS, Settings
 from lazydiffusion.training.sprites import SpriteBank, load_bank
+from lazydiffusion.training.vocabulary import find_vocabulary, load_vocabulary
 
 EMA_FOLDER = "ema"
+SCHEDULER_FOLDER = "scheduler"
+"""In the averaged weights' folder: how they are to be sampled."""
 STATE_FOLDER = "state"
 FIRST_SCENES, FIRST_BATCHES = 64, 8
 """Of the scenes whose patches tell a training from scratch where to begin."""
@@ -80,9 +85,9 @@ class Trainer:
         self.settings, self.report = settings, report
         self.folder = Path(settings.output.folder)
         claim_folder(self.folder, resume)
-        precision = "bf16" if torch.cuda.is_available() else "no"
+        half = multiplies_in_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.accelerator = Accelerator(
-            mixed_precision=precision, log_with="tensorboard", project_dir=self.folder
+            mixed_precision="bf16" if half else "no", log_with="tensorboard", project_dir=self.folder
         )
         self.say = say if self.accelerator.is_main_process else lambda _: None
         self.accelerator.init_trackers("log")
@@ -103,8 +108,9 @@ class Trainer:
         self.bank, self.held_out = self._load_sprites()
         self.captions, self.held_out_captions = self._load_captions()
         self.maker = SceneMaker(
-            self.bank, settings.data.window_tokens, settings.data.overview_tokens, self.generators.scenes
-        )
+            self.bank, settings.data.window_tokens, settings.data.overview_tokens, self.generators.scenes,
+            settings.scenes,
+        )  # fmt: skip
 
         model.to(device)
         if init_from is None and not resume:
@@ -120,7 +126,7 @@ class Trainer:
         if resume:
             self._resume()
         self.flops_per_scene: dict[int, float] = {}
-        self.ceiling = matrix_product_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+        self.ceiling = matrix_product_rate(device, torch.bfloat16 if half else torch.float32)
 
     def run(self, until: int | None = None) -> Path:
         """Train to the end; gives the folder of the averaged weights.
@@ -189,6 +195,7 @@ class Trainer:
                 shutil.rmtree(left_over, ignore_errors=True)
             for name, part in (("context_encoder", self.average.encoder), ("decoder", self.average.decoder)):
                 part.save_pretrained(new_ema / name)
+            self._scheduler().save_pretrained(new_ema / SCHEDULER_FOLDER)
             output_folder.put_in_place(new_ema, ema)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(new_state))
@@ -207,7 +214,11 @@ class Trainer:
         settings = self.settings
         generator = torch.Generator(self.accelerator.device).manual_seed(1234)
         maker = SceneMaker(
-            self.held_out, settings.data.window_tokens, settings.data.overview_tokens, generator
+            self.held_out,
+            settings.data.window_tokens,
+            settings.data.overview_tokens,
+            generator,
+            settings.scenes,
         )
         room = 2 * max(settings.data.buckets)  # for the largest hole
         tokens = min(settings.data.window_tokens**2, room)
@@ -215,9 +226,15 @@ class Trainer:
         text, mask = self.held_out_captions.draw(scenes.sprites, generator)
         filled = fill_scenes(
             self.average, scenes, text, mask,
-            steps=settings.output.sample_steps, guidance=settings.output.sample_guidance, generator=generator,
+            steps=settings.output.sample_steps,
+            guidance=Guidance.between_shifted(settings.output.sample_guidance, settings.objective.shift),
+            scheduler=self._scheduler(), generator=generator,
         )  # fmt: skip
         return contact_sheet(scenes, filled)
+
+    def _scheduler(self) -> FlowMatchEulerDiscreteScheduler:
+        """What the model is to be sampled with."""
+        return FlowMatchEulerDiscreteScheduler(shift=self.settings.objective.shift)
 
     def _step(self, bucket: int, share: float) -> Tensor:
         settings = self.settings.optimiser
@@ -284,7 +301,9 @@ class Trainer:
     def _first_scenes(self) -> Iterator[Scenes]:
         """Scenes to look at before the first step; from the noise's generator, so that scene n stays scene n."""
         data = self.settings.data
-        maker = SceneMaker(self.bank, data.window_tokens, data.overview_tokens, self.generators.noise)
+        maker = SceneMaker(
+            self.bank, data.window_tokens, data.overview_tokens, self.generators.noise, self.settings.scenes
+        )
         return (self.frame(maker.make(FIRST_SCENES, max(data.buckets))) for _ in range(FIRST_BATCHES))
 
     def _load_sprites(self) -> tuple[SpriteBank, SpriteBank]:
@@ -295,6 +314,8 @@ class Trainer:
             bank = load_bank(Path(data.shards), side=data.sprite_side, cache=cache)
         if ALL_SETS not in data.sets:
             bank = bank.of_sets(data.sets)
+        if data.vocabulary:
+            bank = bank.of_vocabulary(load_vocabulary(find_vocabulary(data.vocabulary)))
         held_out = bank.held_out()
         if not held_out.any() or held_out.all():
             raise BadInput(
