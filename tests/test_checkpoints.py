@@ -163,6 +163,16 @@ def test_a_window_is_as_large_as_the_model_was_trained_at(
     assert checkpoints.window_tokens("owner/name") == WINDOW_TOKENS
 
 
+def test_what_a_model_was_taught_is_a_list_of_names(tmp_path: Path) -> None:
+    assert checkpoints.things(tmp_path) == []
+    file = tmp_path / checkpoints.VOCABULARY
+    for odd in ("", "[1]", "{", '"cat"'):
+        file.write_text(odd)
+        assert checkpoints.things(tmp_path) == []
+    file.write_text('{"sun": [], "cat": ["kitten"]}')
+    assert checkpoints.things(tmp_path) == ["cat", "sun"]
+
+
 def test_a_network_without_channels_has_the_usual_window(tmp_path: Path) -> None:
     for part, text in (("vae", '{"block_out_channels": []}'), ("unet", '{"sample_size": 65}')):
         (tmp_path / part).mkdir()

@@ -20,6 +20,8 @@ from lazydiffusion.errors import BadModel
 from lazydiffusion.known_models import KNOWN
 from lazydiffusion.window import OVERVIEW_TOKENS, PATCH, WINDOW_TOKENS
 
+VOCABULARY = "vocabulary.json"
+"""Names of what a small model was taught, and other words for each (training.vocabulary)."""
 EMBEDDED = "clipart"
 """The checkpoint that is installed with the package."""
 HASHES = "hashes.json"
@@ -84,6 +86,12 @@ def window_tokens(where: Path | str) -> int:
 def overview_tokens(where: Path) -> int:
     """Side in tokens of the overview that a model is shown."""
     return _whole_numbers(where / "context_encoder" / "config.json").get("overview_tokens", OVERVIEW_TOKENS)
+
+
+def things(where: Path) -> list[str]:
+    """Names of what a model was taught to draw, of one that was taught a vocabulary; empty of any other."""
+    found = _json(where / VOCABULARY)
+    return sorted(found) if isinstance(found, dict) else []
 
 
 def embedded_folder() -> Path:

@@ -345,6 +345,7 @@ class FillDialog:
         if not self._open:
             return
         self.form.model.offer(self.core.choices)
+        self.form.show_hint()
         self.form.downloads.offer(self.core.downloads)
         if not self.busy:
             said = self.core.text == self.notice.text

@@ -63,6 +63,7 @@ class FieldForm:
         self.sketch.set_name("lazySketch")
         self.sketch.connect("notify::popup-shown", lambda *_: self.refill_sketch())
         self.model = ModelBox()
+        self.model.widget.connect("changed", lambda box: self.show_hint())
         self.downloads = DownloadButtons(asked)
         grid = Gtk.Grid(column_spacing=SPACE, row_spacing=4, margin_top=4)
         shown = {
@@ -191,8 +192,12 @@ class FieldForm:
         mode = self.mode
         for widget in (self.prompt.widget, self.negative_fold, self.strength, self.sketch):
             widget.set_sensitive(mode.uses_prompt)
-        self.prompt.set_hint(prompt_hint(mode))
+        self.show_hint()
         self.negative.set_hint(tr("What to keep away from"))
+
+    def show_hint(self) -> None:
+        """What the prompt says while it is empty: some models can tell what they draw."""
+        self.prompt.set_hint(prompt_hint(self.mode, self.model.things))
 
 
 class PromptText:

@@ -401,4 +401,5 @@ class Panel(PanelFields):
         self.dot.set_colour(DOT.get(state, DOT[""]))
         self.status.setText(self.session.text or self.applying.text or self.live.text or self.watch.core.text)
         self.settings.model.offer(self.watch.core.choices)
+        self._show_hint()
         self.settings.downloads.offer(self.watch.core.downloads)

@@ -31,6 +31,7 @@ class PanelFields(PanelWidgets):
         for prompt in (self.prompt, self.negative):
             prompt.textChanged.connect(self.read_fields)
         self.settings.edited.connect(self.read_fields)
+        self.settings.edited.connect(self._show_hint)
         for fold in (self.negative_fold, self.settings_fold):
             fold.toggled.connect(lambda open: self.read_fields())
 
@@ -86,4 +87,10 @@ class PanelFields(PanelWidgets):
         self.negative.setEnabled(mode.uses_prompt)
         self.settings.sketch.setEnabled(mode.uses_prompt)
         self.settings.strength.setEnabled(mode.uses_prompt)
-        self.prompt.setPlaceholderText(prompt_hint(mode))
+        self._show_hint()
+
+    def _show_hint(self) -> None:
+        """What the prompt says while it is empty: some models can tell what they draw."""
+        hint = prompt_hint(self.preferences.edit_mode, self.settings.model.things)
+        if self.prompt.placeholderText() != hint:
+            self.prompt.setPlaceholderText(hint)

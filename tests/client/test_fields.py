@@ -42,6 +42,14 @@ def test_every_field_that_is_shown_is_described_in_a_sentence() -> None:
     assert len({prompt_hint(mode) for mode in Mode}) == len(Mode)
 
 
+def test_an_empty_prompt_names_some_of_what_the_model_was_taught() -> None:
+    things = ("cat", "hat", "sun", "fire engine")
+    hints = {mode: prompt_hint(mode, things) for mode in Mode}
+    assert hints[Mode.FILL] == "What to paint: cat, hat, sun… Empty: what is around goes on"
+    assert hints[Mode.ADD] == "What to add: cat, hat, sun…"
+    assert hints[Mode.REMOVE] == prompt_hint(Mode.REMOVE)
+
+
 def test_zero_steps_and_guidance_leave_the_choice_to_the_model() -> None:
     automatic = FieldValues(steps=0, guidance=0.0).edit_settings()
     assert (automatic.steps, automatic.guidance) == (None, None)

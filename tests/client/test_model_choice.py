@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from lazydiffusion.client.model_choice import (
+    TOLD,
     Download,
     ModelChoice,
     downloads,
+    examples,
     model_choices,
+    things_of,
     tip_of_list,
     with_chosen,
 )
@@ -143,6 +146,24 @@ def test_one_with_a_problem_says_it_and_cannot_be_chosen() -> None:
 def test_a_core_of_an_older_version_says_less() -> None:
     assert only({"models": [{"name": "clipart", "window_tokens": 16}]}) == ModelChoice("clipart", "clipart")
     assert model_choices({}) == []
+
+
+def test_a_model_that_was_taught_a_list_of_things_tells_of_some() -> None:
+    things = ["hot dog", *(f"thing{number:03}" for number in range(100))]
+    choice = only({"models": [model("clipart", things=things)]})
+    assert choice.things == tuple(things)
+    assert choice.tip.startswith(only({"models": [model("clipart")]}).tip)
+    assert "It was taught to draw 101 things, among them thing002, " in choice.tip
+    assert choice.tip.count("thing") == TOLD + 1
+    assert things_of([choice], "clipart") == tuple(things)
+    assert things_of([choice], "other") == things_of([], "clipart") == ()
+
+
+def test_examples_are_from_all_over_the_list() -> None:
+    assert examples(("a", "b b", "c", "d", "e", "f", "g"), 2) == ("c", "f")
+    assert examples(("a", "b"), 5) == ("a", "b")
+    assert examples(("a a", "b b"), 1) == ("b b",)
+    assert examples((), 3) == ()
 
 
 def test_a_chosen_model_that_no_core_has_named_yet_comes_first() -> None:

@@ -41,10 +41,13 @@ def test_a_checkpoint_is_sampled_and_guided_at_the_levels_that_it_was_trained_at
     pipeline.decoder.save_pretrained(tmp_path / "ema" / "decoder")
     result = CliRunner().invoke(app, ["export", str(tmp_path / "ema"), str(tmp_path / "plain")])
     assert result.exit_code == 0, result.output
+    (tmp_path / "ema" / "vocabulary.json").write_text('{"cat": ["kitten"]}')
     FlowMatchEulerDiscreteScheduler(shift=4.0).save_pretrained(tmp_path / "ema" / "scheduler")
     result = CliRunner().invoke(app, ["export", str(tmp_path / "ema"), str(tmp_path / "shifted")])
     assert result.exit_code == 0, result.output
 
+    assert checkpoints.things(tmp_path / "shifted") == ["cat"]
+    assert checkpoints.things(tmp_path / "plain") == []
     plain, shifted = (
         LazyEngine.load(str(tmp_path / name), choose_device("cpu")).pipeline for name in ("plain", "shifted")
     )

@@ -219,6 +219,7 @@ def test_the_cores_owner_may_give_a_path(
     own = tmp_path / "elsewhere" / "mine"
     (own / "context_encoder").mkdir(parents=True)
     (own / "context_encoder" / "config.json").write_text(json.dumps({"window_tokens": 8}))
+    (own / checkpoints.VOCABULARY).write_text('{"sun": ["star"], "cat": []}')
     monkeypatch.chdir(own.parent)
     for path in (str(own), "mine", "./mine/"):
         where: list[str] = []
@@ -227,7 +228,8 @@ def test_the_cores_owner_may_give_a_path(
         shelf.get("mine")
         assert where == [str(own)]
         found = shelf.find("mine")
-        assert (found.window_tokens, found.overview_tokens, found.bytes) == (8, OVERVIEW_TOKENS, 20)
+        assert (found.window_tokens, found.overview_tokens, found.bytes) == (8, OVERVIEW_TOKENS, 48)
+        assert found.things == ("cat", "sun")
         with pytest.raises(BadModel):
             shelf.find(str(own))
 

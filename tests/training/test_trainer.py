@@ -386,6 +386,9 @@ def test_a_run_may_be_taught_a_vocabulary_and_scenes_of_one_kind(data: Data, tmp
     assert {captions[0] for captions in some.bank.captions} == set(names[:2])
     assert all(called == [called[0], f"a {called[0]}", "ball"] for called in some.bank.captions)
     assert some.maker.shares == scenes
+    some.save()
+    taught = json.loads((tmp_path / "some" / "ema" / "vocabulary.json").read_text())
+    assert taught == {name: ["ball"] for name in [*names[:2], *held]}
     assert (some.maker.make(8, 6).sprites == -1).all()
 
 

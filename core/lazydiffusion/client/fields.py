@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Union
 
+from lazydiffusion.client.model_choice import examples
 from lazydiffusion.client.modes import ADD_STRENGTH, Mode
 from lazydiffusion.client.words import tr
 from lazydiffusion.protocol import MAX_GUIDANCE, MAX_RADIUS, MAX_SEED, MAX_STEPS, EditSettings
@@ -68,8 +69,12 @@ def fields() -> dict[str, Field]:
     }
 
 
-def prompt_hint(mode: Mode) -> str:
-    """What an empty prompt says."""
+def prompt_hint(mode: Mode, things: tuple[str, ...] = ()) -> str:
+    """What an empty prompt says. `things`: names of what the model was taught, if they are a list."""
+    if things and mode.uses_prompt:
+        some = ", ".join(examples(things, 3))
+        hint = tr("What to paint: %s… Empty: what is around goes on")
+        return (tr("What to add: %s…") if mode is Mode.ADD else hint) % some
     return {
         Mode.FILL: tr("What to paint. Empty: what is around goes on"),
         Mode.ADD: tr("What to add to the selection"),

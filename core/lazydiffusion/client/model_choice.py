@@ -11,6 +11,8 @@ from lazydiffusion.window import WINDOW_TOKENS
 
 LARGE = 10**9
 """Bytes from which a model's size is worth telling."""
+TOLD = 20
+"""Things that a list's tip names, of a model that was taught some."""
 UNKNOWN_WINDOW_TOKENS = 64
 """Side of the window that a model is taken to have of which nothing is known: 1024 px, as large models have. Where its
 window is smaller, some bytes were sent for nothing; where it were larger than said, the model would see a blur."""
@@ -44,6 +46,8 @@ class ModelChoice:
     """Whether it can be chosen."""
     tip: str = ""
     """More of it: where it cannot be chosen, why and what to do."""
+    things: tuple[str, ...] = ()
+    """Names of what it was taught to draw; empty where they are no list."""
 
 
 def model_choices(info: dict[str, Any]) -> list[ModelChoice]:
@@ -77,6 +81,18 @@ def with_chosen(choices: list[ModelChoice], chosen: str) -> list[ModelChoice]:
     return [ModelChoice(chosen, chosen), *choices]
 
 
+def examples(things: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """So many of the names, from all over the list, of one word where there are such."""
+    short = [name for name in things if " " not in name] or list(things)
+    count = min(count, len(short))
+    return tuple(short[(2 * row + 1) * len(short) // (2 * count)] for row in range(count))
+
+
+def things_of(choices: list[ModelChoice], chosen: str) -> tuple[str, ...]:
+    """What the chosen model was taught to draw."""
+    return next((choice.things for choice in choices if choice.name == chosen), ())
+
+
 def tip_of_list(tip: str, choices: list[ModelChoice], chosen: str) -> str:
     """What the list itself says: its own tip, then of the chosen model, and of those that cannot be chosen."""
     told = [choice for choice in choices if choice.tip and (choice.name == chosen or not choice.usable)]
@@ -94,7 +110,12 @@ def _installed(model: dict[str, Any]) -> ModelChoice:
         "loading": tr("It is being loaded."),
         "loaded": tr("In memory: the next edit starts at once."),
     }
-    return ModelChoice(name, text, True, tips.get(str(model.get("state")), ""))
+    tip, things = tips.get(str(model.get("state")), ""), tuple(map(str, model.get("things") or ()))
+    if things:
+        some = ", ".join(examples(things, TOLD))
+        told = tr("It was taught to draw %d things, among them %s.") % (len(things), some)
+        tip = ("%s %s" % (tip, told)).strip()
+    return ModelChoice(name, text, True, tip, things)
 
 
 def _downloadable(known: _Known) -> ModelChoice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from lazydiffusion import checkpoints, output_folder
@@ -65,6 +66,8 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
     )
     try:
         pipeline.save_pretrained(out, safe_serialization=True)
+        if (weights / checkpoints.VOCABULARY).is_file():
+            shutil.copyfile(weights / checkpoints.VOCABULARY, out / checkpoints.VOCABULARY)
         checkpoints.write_hashes(out)
     except (OSError, SafetensorError) as error:
         raise CannotWrite(f"The checkpoint cannot be written to {out}: {error}.") from error

@@ -52,6 +52,9 @@ class Model(BaseModel):
     overview_tokens: int
     engine: str = Field(description="Which of `engines` it is for; empty where only loading it will tell.")
     problem: str = Field(description="Why it cannot be used, a sentence for the user; empty if it can.")
+    things: list[str] = Field(
+        description="Names of all that it was taught to draw; empty where they are no list."
+    )
 
 
 class Downloadable(BaseModel):

@@ -47,6 +47,8 @@ class Model:
     """The one that it is for; empty where that shows only when it is loaded."""
     problem: str = ""
     """Why it cannot be used, as a sentence; empty if nothing is known that speaks against it."""
+    things: tuple[str, ...] = ()
+    """Names of all that it was taught to draw; empty where it was not taught a vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -263,4 +265,5 @@ def _described(name: str, where: str, folder: Path, files: tuple[tuple[str, int,
     return Model(
         name, where, sum(size for _, size, _ in files),
         checkpoints.window_tokens(folder), checkpoints.overview_tokens(folder), engine, problem,
+        tuple(map(sendable, checkpoints.things(folder))),
     )  # fmt: skip

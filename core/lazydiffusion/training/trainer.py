@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import random
 import shutil
@@ -23,6 +24,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lazydiffusion import output_folder
+from lazydiffusion.checkpoints import VOCABULARY
 from lazydiffusion.devices import matrix_product_rate, multiplies_in_bfloat16
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.models.prompt_encoder import PromptEncoder
@@ -105,6 +107,8 @@ class Trainer:
             load_weights(model, init_from)
             self.say(f"Weights taken from {init_from}.")
 
+        taught = settings.data.vocabulary
+        self.vocabulary = load_vocabulary(find_vocabulary(taught)) if taught else {}
         self.bank, self.held_out = self._load_sprites()
         self.captions, self.held_out_captions = self._load_captions()
         self.maker = SceneMaker(
@@ -196,6 +200,8 @@ class Trainer:
             for name, part in (("context_encoder", self.average.encoder), ("decoder", self.average.decoder)):
                 part.save_pretrained(new_ema / name)
             self._scheduler().save_pretrained(new_ema / SCHEDULER_FOLDER)
+            if self.vocabulary:
+                (new_ema / VOCABULARY).write_text(json.dumps(self.vocabulary, indent=0), encoding="utf8")
             output_folder.put_in_place(new_ema, ema)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(new_state))
@@ -314,8 +320,8 @@ class Trainer:
             bank = load_bank(Path(data.shards), side=data.sprite_side, cache=cache)
         if ALL_SETS not in data.sets:
             bank = bank.of_sets(data.sets)
-        if data.vocabulary:
-            bank = bank.of_vocabulary(load_vocabulary(find_vocabulary(data.vocabulary)))
+        if self.vocabulary:
+            bank = bank.of_vocabulary(self.vocabulary)
         held_out = bank.held_out()
         if not held_out.any() or held_out.all():
             raise BadInput(
