@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lazydiffusion.devices import choose_device
+from lazydiffusion.devices import choose_device, multiplies_in_bfloat16
 
 pytestmark = pytest.mark.unit
 
@@ -32,3 +32,22 @@ def test_a_gpu_gets_the_precision_that_it_computes_in(
     choice = choose_device("cuda")
     assert choice.dtype == dtype
     assert choice.reason == "a CUDA GPU is present: a card"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_processor_says_whether_it_multiplies_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": native})
+    assert multiplies_in_bfloat16(torch.device("cpu")) is native
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"})
+    assert not multiplies_in_bfloat16(torch.device("cpu"))
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not multiplies_in_bfloat16(torch.device("cpu"))
+
+
+def test_a_gpu_that_emulates_bfloat16_does_not_multiply_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not multiplies_in_bfloat16(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert multiplies_in_bfloat16(torch.device("cuda"))

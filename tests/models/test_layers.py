@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -180,3 +181,19 @@ def test_a_decoder_block_without_gates_and_text_changes_nothing(family: Family) 
     out = block(x, torch.zeros(2, 6, CHANNELS), rotary, block.text_attention.keys_values(words), None)
 
     assert torch.equal(out, x)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_is_torchs_in_the_precision_of_what_it_is_given(affine: bool) -> None:
+    """Under autocast, whose matrix products are bfloat16, its weight is not; torch then warns and fuses nothing."""
+    norm = make_norm(8, "modern", affine=affine)
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    weight = norm.weight if affine else None
+    assert torch.equal(norm(x), torch.nn.functional.rms_norm(x, (8,), weight, 1e-6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        half = norm(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.float(), norm(x), atol=0.05)
