@@ -106,8 +106,8 @@ def compile_blocks(model: LazyObjective, **options: Any) -> None:
 def attention_of(device: torch.device) -> AbstractContextManager[None]:
     """How a step attends: on a CPU by plain products.
 
-    torch's fused attention for CPUs is made for long sequences. Of a step with 25 tokens and 256 draws its backward pass
-    was 43 % of the time, and the whole step took twice as long.
+    torch's fused attention for CPUs is made for long sequences: of a step with 25 tokens and 256 draws its backward
+    pass was 43 %, and the step took twice as long.
     """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
