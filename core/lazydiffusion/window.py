@@ -17,9 +17,9 @@ CONTEXT_SHARE = 0.5
 CROP_SHARE = 0.8
 """The same for a crop, which shows hardly more than the mask; it takes no less either, down to LARGEST_SCALE."""
 WINDOW_TOKENS = 16
-"""Side in tokens of the embedded model's window."""
+"""Side in tokens of a model's window, where it does not say."""
 OVERVIEW_TOKENS = 8
-"""Side in tokens of the embedded model's overview."""
+"""Side in tokens of a model's overview, where it does not say."""
 REGION_MARGIN = 8
 """Px around the mask that a region holds at least, so that its border can be softened and blended."""
 
