@@ -57,9 +57,9 @@ def _choose(name: str) -> Choice:
         return Choice(torch.device("cpu"), torch.float32, "asked for")
     if torch.cuda.is_available():
         # torch alone counts GPUs that emulate bfloat16 (GeForce 20), where cuDNN has no convolution of it: no VAE ran.
-        emulated = not torch.cuda.is_bf16_supported(including_emulation=False)
-        half = torch.float16 if emulated else torch.bfloat16
-        return Choice(torch.device("cuda"), half, f"a CUDA GPU is present: {torch.cuda.get_device_name()}")
+        gpu = torch.device("cuda")
+        half = torch.bfloat16 if multiplies_in_bfloat16(gpu) else torch.float16
+        return Choice(gpu, half, f"a CUDA GPU is present: {torch.cuda.get_device_name()}")
     reason = (
         f"this PyTorch ({torch.__version__}) is built without CUDA"
         if torch.version.cuda is None

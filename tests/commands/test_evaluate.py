@@ -37,6 +37,27 @@ def test_models_are_compared_by_their_engines(tiny_model: Path, tiny_shards: Pat
     assert any((tmp_path / "cache").glob("style-*.safetensors"))
 
 
+def test_scenes_may_be_of_a_vocabularys_things_alone(
+    tiny_model: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    words = tmp_path / "words.toml"
+    for command, options, report in (
+        ("evaluate", ("--n", 4), "results.json"), ("sweep", ("--scenes", 4), "report.json")
+    ):  # fmt: skip
+        asked = (
+            command, "--model", tiny_model, "--data", tiny_shards, "--out", tmp_path / command,
+            "--vocabulary", words, *options,
+        )  # fmt: skip
+        words.write_text('"thing 4" = []\n"thing 5" = ["ball"]\n')
+        result = run(*asked)
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / command / report).read_text())["held_out_sprites"] == 1
+        words.write_text('"thing 5" = []\n')
+        result = run(*asked)
+        assert result.exit_code == 2
+        assert "None of these 1 sprites is held out" in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -73,6 +94,8 @@ def test_what_cannot_be_compared_is_told(
         ("sweep", ["--card", "file"], "The model card file has no place for figures"),
         ("sweep", ["--card", "nowhere.md"], "The model card nowhere.md cannot be read"),
         ("sweep", ["--scenes", "1"], "2 scenes or more, not 1"),
+        ("sweep", ["--vocabulary", "words"], "The vocabulary words cannot be read"),
+        ("evaluate", ["--vocabulary", "words"], "The vocabulary words cannot be read"),
         ("sweep", ["--data", "nowhere"], "nowhere is not a folder of sprite shards"),
     ],
 )  # fmt: skip

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from tests.checkpoint_files import tiny_pipeline
+from torch import Tensor
 
 from lazydiffusion.errors import BadInput
 from lazydiffusion.evaluation import sweeps
+from lazydiffusion.pipelines.sampling import Guidance
 
 pytestmark = pytest.mark.integration
 
@@ -33,6 +37,28 @@ def test_a_report_and_its_pictures_are_written(
     for name in ("steps.png", "guidance.png"):
         with Image.open(tmp_path / "out" / name) as sheet:
             assert np.asarray(sheet).std() > 0
+
+
+def test_a_model_is_sampled_as_its_checkpoint_says(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the scheduler's shift, and guided where it is: else the card would tell of another model."""
+    monkeypatch.setattr(sweeps, "STEPS", (2,))
+    monkeypatch.setattr(sweeps, "GUIDANCES", (3.0,))
+    monkeypatch.setattr(sweeps, "REFERENCE_STEPS", 2)
+    seen: list[tuple[float, float, float]] = []
+    fill = sweeps.fill_scenes
+
+    def remember(*args: Any, guidance: Guidance, scheduler: Any, **options: Any) -> Tensor:
+        seen.append((scheduler.config.shift, guidance.low, guidance.high))
+        return fill(*args, guidance=guidance, scheduler=scheduler, **options)
+
+    monkeypatch.setattr(sweeps, "fill_scenes", remember)
+    pipeline = tiny_pipeline()
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=4.0)
+    pipeline.register_to_config(guidance_low=0.2, guidance_high=0.97)
+    sweeps.sweep(pipeline, tiny_shards, tmp_path, scenes=4)
+    assert set(seen) == {(4.0, 0.2, 0.97)}
 
 
 def test_one_scene_is_too_few(tiny_shards: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def run(options: Options) -> None:
     from lazydiffusion.devices import choose_device
     from lazydiffusion.engines.choose import fitting_engine, load_engine
     from lazydiffusion.evaluation import comparison_report
-    from lazydiffusion.evaluation.cases import check_count, make_cases
+    from lazydiffusion.evaluation.cases import check_count, held_out_sprites, make_cases
     from lazydiffusion.evaluation.comparison import Judges, compare
     from lazydiffusion.evaluation.features import load_features
     from lazydiffusion.evaluation.style import StyleClassifier
@@ -83,8 +83,7 @@ def run(options: Options) -> None:
         output_folder.check(cache, option="--cache")
     with counted(console, "Reading the sprites") as tell:
         bank = load_bank(options.data, side=128, cache=cache, progress=partial(tell, "Reading the sprites"))
-        shown = bank if known is None else bank.of_vocabulary(known)
-        held_out = shown.subset(shown.held_out())
+        held_out = held_out_sprites(bank, known)
         side = min(checkpoints.window_tokens(where) for where in located.values())
         cases = make_cases(held_out, options.count, side, options.seed)
         looking = partial(tell, "The judges look at the sprites")

@@ -19,6 +19,7 @@ from lazydiffusion.protocol import EditSettings
 from lazydiffusion.training.scenes import SceneMaker, Shares
 from lazydiffusion.training.sketches import colour_blobs, outlines
 from lazydiffusion.training.sprites import SpriteBank
+from lazydiffusion.training.vocabulary import Vocabulary
 
 HOLES = (0.11, 0.19, 0.25)
 """Tokens that a scene's hole mostly fits, as a share of the window's: those of a training run, in turn."""
@@ -106,6 +107,20 @@ def make_cases(held_out: SpriteBank, count: int, window_tokens: int, seed: int =
         sprites=rows,
         alpha=torch.cat(alphas)[order],
     )
+
+
+def held_out_sprites(bank: SpriteBank, vocabulary: Vocabulary | None = None) -> SpriteBank:
+    """The sprites that no model was trained on; of a vocabulary's names only, if there is one.
+
+    Raises BadInput where none is left, or a name is no sprite's.
+    """
+    shown = bank if vocabulary is None else bank.of_vocabulary(vocabulary)
+    found = shown.subset(shown.held_out())
+    if not len(found):
+        raise BadInput(
+            f"None of these {len(shown)} sprites is held out, about one in 64 is: add names or sprites."
+        )
+    return found
 
 
 def check_count(count: int) -> None:

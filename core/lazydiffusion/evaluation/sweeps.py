@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lazydiffusion import compose, output_folder
 from lazydiffusion.errors import BadInput
-from lazydiffusion.evaluation.cases import HOLES
+from lazydiffusion.evaluation.cases import HOLES, held_out_sprites
 from lazydiffusion.evaluation.seams import LEVELS, seam
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.lazy import LazyDiffusionPipeline
@@ -55,10 +55,7 @@ def sweep(
     check_scenes(scenes)
     output_folder.check(out, FILES)
     device = pipeline.device
-    bank = load_bank(shards, side=128)
-    if vocabulary is not None:
-        bank = bank.of_vocabulary(vocabulary)
-    held_out = bank.subset(bank.held_out()).to(device)
+    held_out = held_out_sprites(load_bank(shards, side=128), vocabulary).to(device)
     captions = encode_captions(held_out, PromptEncoder().to(device), each=1)
     generator = torch.Generator(device).manual_seed(SEED)
     batch = _scenes(pipeline, held_out, scenes, generator)

@@ -63,6 +63,12 @@ class Tiles:
         clear = torch.rsub(self.pixels[:, 3:], 1, alpha=1 / 255)
         view[where] = torch.addcmul(self.pixels[:, :3], clear, view[where])
 
+    def opacity(self, view: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b s s"]:
+        """Theirs in such a view, 0..1; 0 beside them."""
+        found = torch.zeros_like(view[:, :1])
+        found[self.places(1)] = self.pixels[:, 3:] / 255
+        return found[:, 0]
+
     def places(self, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The index of their px in a view of so many channels."""
         channel = torch.arange(channels, device=self.rows.device)[:, None, None]

@@ -166,7 +166,7 @@ class SceneMaker:
         )
         removal = self._uniform(batch, 0, 1) < self.shares.removal
         tile = PATCH * math.ceil((SPAN * largest + 4) / PATCH)
-        hidden, hole = self._hide(hidden, tile, largest)
+        hidden, hole = self._hide(hidden, tile, largest, window)
         alpha = self._paint_target(hidden, tile, removal, window)
         small_tile = math.ceil(tile * self.overview_side / side) + 2
         self._paint_target(hidden.elsewhere(offset, shrink), small_tile, removal, overview)
@@ -224,12 +224,12 @@ class SceneMaker:
                     layer.over(view)
             start = end
 
-    def _hide(self, hidden: Placed, tile: int, largest: float) -> tuple[Placed, Bool[Tensor, "b s s"]]:
+    def _hide(
+        self, hidden: Placed, tile: int, largest: float, window: Float[Tensor, "b 3 s s"]
+    ) -> tuple[Placed, Bool[Tensor, "b s s"]]:
         """A hole for each hidden sprite, and both moved to where a window would have them (window.choose_window)."""
-        made = tiles(self.bank, hidden, tile, self.window_side)
-        alpha = torch.zeros((len(made.pixels), 1, self.window_side, self.window_side), device=self.device)
-        alpha[made.places(1)] = made.pixels[:, 3:] / 255
-        hole = random_holes(alpha[:, 0], self.generator, LOOSE_SHARE * largest)
+        alpha = tiles(self.bank, hidden, tile, self.window_side).opacity(window)
+        hole = random_holes(alpha, self.generator, LOOSE_SHARE * largest)
         shift = to_whole_tokens(hole)
         return dataclasses.replace(hidden, centre=hidden.centre + shift), moved(hole, shift)
 
@@ -238,11 +238,10 @@ class SceneMaker:
     ) -> Float[Tensor, "b v v"]:
         """Paint the hidden sprite over `view`, in place, but not in removals; gives its opacity, 0..1, in all."""
         made = tiles(self.bank, hidden, tile, view.shape[-1])
-        alpha = torch.zeros_like(view[:, :1])
-        alpha[made.places(1)] = made.pixels[:, 3:] / 255
+        alpha = made.opacity(view)
         made.pixels *= ~removal[:, None, None, None]
         made.over(view)
-        return alpha[:, 0]
+        return alpha
 
     def _textures(self, batch: int) -> Float[Tensor, "b 3 t t"]:
         """Plain, shaded, split by a horizon, or cloudy."""

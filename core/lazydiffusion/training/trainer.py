@@ -111,10 +111,7 @@ class Trainer:
         self.vocabulary = load_vocabulary(find_vocabulary(taught)) if taught else {}
         self.bank, self.held_out = self._load_sprites()
         self.captions, self.held_out_captions = self._load_captions()
-        self.maker = SceneMaker(
-            self.bank, settings.data.window_tokens, settings.data.overview_tokens, self.generators.scenes,
-            settings.scenes,
-        )  # fmt: skip
+        self.maker = self._maker(self.bank, self.generators.scenes)
 
         model.to(device)
         if init_from is None and not resume:
@@ -219,13 +216,7 @@ class Trainer:
         """The averaged weights' fills of held-out scenes: the same scenes and noise every time."""
         settings = self.settings
         generator = torch.Generator(self.accelerator.device).manual_seed(1234)
-        maker = SceneMaker(
-            self.held_out,
-            settings.data.window_tokens,
-            settings.data.overview_tokens,
-            generator,
-            settings.scenes,
-        )
+        maker = self._maker(self.held_out, generator)
         room = 2 * max(settings.data.buckets)  # for the largest hole
         tokens = min(settings.data.window_tokens**2, room)
         scenes = self.frame(maker.make(settings.output.samples, tokens))
@@ -304,13 +295,15 @@ class Trainer:
         if self.report is not None and self.accelerator.is_main_process:
             self.report(progress)
 
+    def _maker(self, bank: SpriteBank, generator: torch.Generator) -> SceneMaker:
+        """Of the run's kind of scenes."""
+        data = self.settings.data
+        return SceneMaker(bank, data.window_tokens, data.overview_tokens, generator, self.settings.scenes)
+
     def _first_scenes(self) -> Iterator[Scenes]:
         """Scenes to look at before the first step; from the noise's generator, so that scene n stays scene n."""
-        data = self.settings.data
-        maker = SceneMaker(
-            self.bank, data.window_tokens, data.overview_tokens, self.generators.noise, self.settings.scenes
-        )
-        return (self.frame(maker.make(FIRST_SCENES, max(data.buckets))) for _ in range(FIRST_BATCHES))
+        maker, bucket = self._maker(self.bank, self.generators.noise), max(self.settings.data.buckets)
+        return (self.frame(maker.make(FIRST_SCENES, bucket)) for _ in range(FIRST_BATCHES))
 
     def _load_sprites(self) -> tuple[SpriteBank, SpriteBank]:
         """(training sprites, held-out sprites), on the device. One process decodes, the others then find its cache."""
