@@ -8,6 +8,7 @@ from pytestqt.qtbot import QtBot
 from tests.krita_plugin.conftest import Bench
 from tests.service.core_process import MODEL
 
+from lazydiffusion import checkpoints
 from lazydiffusion.client import connect
 from lazydiffusion.client.model_choice import ModelChoice
 from lazydiffusion.client.modes import ADD_STRENGTH
@@ -205,6 +206,29 @@ def test_each_mode_says_in_the_empty_prompt_what_it_does(bench: Bench) -> None:
         choose_mode(bench, name)
         said.append(bench.panel.prompt.placeholderText())
     assert len(set(said)) == 3
+
+
+def test_the_empty_prompt_names_some_of_what_the_chosen_model_was_taught(bench: Bench) -> None:
+    """A real core tells of the packaged model, which was taught a list of things; the tests' own was not."""
+    bench.open()
+    bench.generate()
+    panel = bench.panel
+    plain = panel.prompt.placeholderText()
+    box = panel.settings.model
+    bench.qtbot.waitUntil(lambda: box.findText("clipart") >= 0, timeout=10_000)
+    box.setCurrentIndex(box.findText("clipart"))
+    box.activated.emit(box.currentIndex())
+    taught = checkpoints.things(checkpoints.embedded_folder())
+    assert len(taught) > 100
+    hint = panel.prompt.placeholderText()
+    assert hint != plain
+    named = hint.removeprefix("What to paint: ").partition("…")[0].split(", ")
+    assert len(named) == 3
+    assert set(named) <= set(taught)
+    assert f"{len(taught)} things" in box.toolTip()
+    box.choose(MODEL)
+    box.activated.emit(box.currentIndex())
+    assert panel.prompt.placeholderText() == plain
 
 
 def test_an_unlocked_seed_is_another_each_time(bench: Bench) -> None:
