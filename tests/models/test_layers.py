@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from lazydiffusion.models.layers import (
     EncoderBlock,
     Family,
     FeedForward,
+    attend,
     make_norm,
     masked_out,
     modulations,
@@ -181,6 +183,28 @@ def test_a_decoder_block_without_gates_and_text_changes_nothing(family: Family) 
     out = block(x, torch.zeros(2, 6, CHANNELS), rotary, block.text_attention.keys_values(words), None)
 
     assert torch.equal(out, x)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_where_a_cpu_trains_is_torchs(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(2, 3, 5, 8, generator=generator)
+    keys, values = torch.randn(2, 2, 3, 7, 8, generator=generator)
+    mask = masked_out(torch.arange(7) < torch.tensor([[[[4]]], [[[7]]]]), torch.float32) if masked else None
+    calls = Mock(wraps=functional.scaled_dot_product_attention)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", calls)
+    expected = attend(queries, keys, values, mask)
+    assert calls.call_count == 1
+    trained = [part.clone().requires_grad_() for part in (queries, keys, values)]
+    answer = attend(*trained, mask)
+    assert calls.call_count == 1
+    assert torch.allclose(answer, expected, atol=1e-6)
+
+    as_torch = [part.clone().requires_grad_() for part in (queries, keys, values)]
+    answer.square().sum().backward()
+    calls(*as_torch, mask).square().sum().backward()
+    for part, other in zip(trained, as_torch, strict=True):
+        assert torch.allclose(part.grad, other.grad, atol=1e-5)
 
 
 @pytest.mark.parametrize("affine", [True, False])

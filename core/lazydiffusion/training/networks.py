@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +10,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lazydiffusion.engines.names import LAZY
 from lazydiffusion.errors import BadInput, BadModel, first_line
@@ -101,15 +99,6 @@ def compile_blocks(model: LazyObjective, **options: Any) -> None:
     for block in model.decoder.blocks:
         attention: Any = block.text_attention
         attention.keys_values = torch.compile(attention.keys_values, dynamic=False, **options)
-
-
-def attention_of(device: torch.device) -> AbstractContextManager[None]:
-    """How a step attends: on a CPU by plain products.
-
-    torch's fused attention for CPUs is made for long sequences: of a step with 25 tokens and 256 draws its backward
-    pass was 43 %, and the step took twice as long.
-    """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def load_weights(model: LazyObjective, folder: Path) -> None:

@@ -33,7 +33,7 @@ from lazydiffusion.training.captions import CaptionBank, encode_captions
 from lazydiffusion.training.first_weights import start_from_patches
 from lazydiffusion.training.framing import FRAMING
 from lazydiffusion.training.grids import contact_sheet, fill_scenes
-from lazydiffusion.training.networks import attention_of, compile_blocks, load_weights, make_networks
+from lazydiffusion.training.networks import compile_blocks, load_weights, make_networks
 from lazydiffusion.training.objective import LazyObjective
 from lazydiffusion.training.optimisers import (
     averaging_decay,
@@ -244,7 +244,7 @@ class Trainer:
         text, mask = self.captions.draw(scenes.sprites, self.generators.scenes)
         if bucket not in self.flops_per_scene:
             self.flops_per_scene[bucket] = self._count_flops(scenes.first(COUNTED), text, mask)
-        with self.accelerator.autocast(), attention_of(self.accelerator.device):
+        with self.accelerator.autocast():
             loss: Tensor = self.model(scenes, text, mask, self.generators.noise)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
