@@ -10,6 +10,7 @@ import io
 import shutil
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 TMP = Path(__file__).resolve().parent
 sys.path[:0] = [str(TMP / "core"), str(TMP / "site")]
+BEGAN = time.monotonic()
 WARM_STEPS = 24
 """Enough for every bucket to come up twice: its first step is counted, the second compiles."""
 
@@ -47,7 +49,7 @@ def settings(folder: str, minutes: float, shards: str, config: str = "clipart") 
         found,
         data=replace(found.data, shards=str(TMP / shards), cache=str(TMP / f"{shards}-cache")),
         optimiser=replace(found.optimiser, minutes=minutes),
-        output=replace(found.output, folder=str(TMP / folder), samples_every=3.0),
+        output=replace(found.output, folder=str(TMP / folder), samples_every=2.5),
     )
 
 
@@ -55,17 +57,19 @@ def run(wanted: Any, init: Path | None, saved: Callable[[], None] = lambda: None
     """Train; a line now and then. `saved` is called whenever the averaged weights have been written."""
     from lazydiffusion.training.trainer import Trainer
 
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - BEGAN:.1f} s: {line}", flush=True)
+
     def report(at: Any) -> None:
         rate = at.scenes_per_second * wanted.objective.draws
-        line = f"{at.share:.3f} step {at.step} loss {at.loss:.4f} {rate:.0f} samples/s {at.utilisation:.3f}"
-        print(line, flush=True)
+        say(f"{at.share:.3f} step {at.step} loss {at.loss:.4f} {rate:.0f} samples/s {at.utilisation:.3f}")
 
     class Saving(Trainer):
         def save(self) -> None:
             super().save()
             saved()
 
-    Saving(wanted, init_from=init, report=report).run()
+    Saving(wanted, init_from=init, report=report, say=say).run()
 
 
 def warm() -> None:

@@ -1,6 +1,7 @@
 """Makes .gpu/: what a lent machine without a network needs to train.
 
-`python .ci/gpu/pack.py SHARDS`, in the repository's root.
+`python .ci/gpu/pack.py SHARDS [CONFIG]`, in the repository's root. Only the sprites that the configuration (`clipart`)
+trains on, or holds out, travel.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,8 +21,10 @@ from transformers import AutoTokenizer
 
 from lazydiffusion.models.prompt_encoder import minilm_folder
 from lazydiffusion.training.captions import captions_of
-from lazydiffusion.training.shards import find_shards
+from lazydiffusion.training.settings import ALL_SETS, Data, find_settings, load_settings
+from lazydiffusion.training.shards import find_shards, index_shard, write_shards
 from lazydiffusion.training.sprites import load_bank
+from lazydiffusion.training.vocabulary import find_vocabulary, load_vocabulary
 
 OUT = Path(".gpu")
 WHEELS = ("diffusers==0.42.1", "importlib_metadata", "lazy-importer", "platformdirs")
@@ -35,11 +40,14 @@ LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8
 def main() -> None:
     """Everything anew."""
     shards = find_shards(Path(sys.argv[1]))
+    data = load_settings(find_settings(sys.argv[2] if len(sys.argv) > 2 else "clipart")).data
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     wheels()
-    text_encoder(shards[0].parent)
-    sprites(shards)
+    with tempfile.TemporaryDirectory() as kept:
+        write_shards(Path(kept), drawn(shards, data))
+        text_encoder(Path(kept), data)
+        sprites(find_shards(Path(kept)))
     for script in ("gpu.py", "contest.py", "fetching.py", "setup.sh"):
         shutil.copy(Path(__file__).with_name(script), OUT)
     for file in sorted(OUT.rglob("*")):
@@ -55,7 +63,24 @@ def wheels() -> None:
     )
 
 
-def text_encoder(folder: Path) -> None:
+def drawn(shards: list[Path], data: Data) -> Iterator[tuple[str, bytes, dict[str, object]]]:
+    """The sprites of the configuration's sets and vocabulary."""
+    taught = load_vocabulary(find_vocabulary(data.vocabulary)) if data.vocabulary else None
+    for shard in shards:
+        with shard.open("rb") as file:
+            for sample in index_shard(shard):
+                of_set = ALL_SETS in data.sets or sample.set_name in data.sets
+                if of_set and (taught is None or sample.captions[0] in taught):
+                    file.seek(sample.offset)
+                    labels = {
+                        "set": sample.set_name,
+                        "style": sample.style,
+                        "captions": list(sample.captions),
+                    }
+                    yield sample.key, file.read(sample.size), labels
+
+
+def text_encoder(folder: Path, data: Data) -> None:
     """MiniLM in 16 bits; the vectors of words that no caption has are 0, which compresses to nothing."""
     source, made = minilm_folder(), OUT / "minilm"
     made.mkdir()
@@ -64,6 +89,8 @@ def text_encoder(folder: Path) -> None:
             shutil.copy(file, made)
     tokenizer = AutoTokenizer.from_pretrained(source)
     bank = load_bank(folder, side=1)
+    if data.vocabulary:
+        bank = bank.of_vocabulary(load_vocabulary(find_vocabulary(data.vocabulary)))
     texts = sorted({text for texts in captions_of(bank, CAPTIONS) for text in texts} | {"", LETTERS})
     used = {token for row in tokenizer(texts)["input_ids"] for token in row}
     used |= set(tokenizer.all_special_ids)
