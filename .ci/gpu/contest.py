@@ -182,7 +182,15 @@ def compare(wanted: Any, plan: Plan, folder: Path) -> None:
     models = [str(folder / "exported" / engine) for engine in OWN]
     data, cache = Path(wanted.data.shards), Path(wanted.data.cache)
     evaluate.run(
-        evaluate.Options(models, data, folder / "evaluation", plan.scenes, seeds=plan.seeds, cache=cache)
+        evaluate.Options(
+            models,
+            data,
+            folder / "evaluation",
+            plan.scenes,
+            seeds=plan.seeds,
+            cache=cache,
+            vocabulary=wanted.data.vocabulary,
+        )
     )
     for name in REPORT:
         shutil.copy(folder / "evaluation" / name, folder / "fetch" / "report")

@@ -7,6 +7,7 @@ Everything lies beside this script, where setup.sh has put it: in /tmp.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import tarfile
@@ -25,6 +26,8 @@ WARM_STEPS = 24
 
 def main() -> None:
     """The command that is named, with its arguments."""
+    if sys.argv[1] == "train":
+        (TMP / "pid").write_text(str(os.getpid()))  # for poll.sh
     import lazydiffusion.models.prompt_encoder as prompt_encoder
 
     prompt_encoder.MINILM_SHA256 = (TMP / "site/minilm.sha256").read_text().strip()

@@ -48,7 +48,7 @@ def main() -> None:
         write_shards(Path(kept), drawn(shards, data))
         text_encoder(Path(kept), data)
         sprites(find_shards(Path(kept)))
-    for script in ("gpu.py", "contest.py", "fetching.py", "setup.sh"):
+    for script in ("gpu.py", "contest.py", "fetching.py", "setup.sh", "poll.sh"):
         shutil.copy(Path(__file__).with_name(script), OUT)
     for file in sorted(OUT.rglob("*")):
         if file.is_file():

