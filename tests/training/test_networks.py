@@ -65,15 +65,15 @@ def test_weights_that_are_not_there_or_do_not_fit_are_refused(tmp_path: Path) ->
 
 
 def test_the_first_weight_of_another_shape_is_named_and_no_other() -> None:
-    """The model in the package is of another recipe than `clipart`."""
+    """The model in the package is of the recipe `clipart`, which `cpu` is not."""
     packaged = locate("clipart")
-    model = networks(load_settings(find_settings("clipart")))
+    model = networks(load_settings(find_settings("cpu")))
     with pytest.raises(BadModel) as refusal:
         load_weights(model, packaged)
     message = str(refusal.value)
-    assert "its `view` is 2 x 160, and the configuration's is 2 x 320. Give the configuration" in message
+    assert "its `view` is 2 x 320, and the configuration's is 2 x 160. Give the configuration" in message
     assert len(message) < 400
-    load_weights(networks(load_settings(find_settings("cpu"))), packaged)
+    load_weights(networks(load_settings(find_settings("clipart"))), packaged)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
