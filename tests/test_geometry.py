@@ -222,6 +222,31 @@ def test_a_large_hole_is_seen_at_a_coarser_scale() -> None:
     assert planned.window.contains(planned.fill_box)
 
 
+@any_edit
+def test_no_more_tokens_are_hidden_than_a_model_knows_and_nothing_is_made_coarser_without_need(
+    edit: tuple[Size, Mask], side: int
+) -> None:
+    size, mask = edit
+    most = side * side // 4
+    free = plan(size, mask, window_tokens=side)
+    planned = plan(size, mask, window_tokens=side, most_hidden=most)
+
+    assert planned.hidden_count <= most
+    assert planned.window.contains(planned.fill_box)
+    if free.hidden_count <= most:
+        assert (planned.window, planned.token_px) == (free.window, free.token_px)
+    else:
+        assert planned.token_px > free.token_px
+
+
+def test_a_whole_canvas_is_made_of_the_tokens_that_a_model_knows() -> None:
+    planned = plan((1024, 1024), np.ones((1024, 1024), np.float32), most_hidden=64)
+    assert (planned.token_px, planned.grid, planned.hidden_count) == (128, (8, 8), 64)
+    ring = boxed((1024, 1024), Box(0, 0, 1024, 1024))
+    ring[64:960, 64:960] = 0  # few tokens wide: only what is hidden counts, not the box around it
+    assert plan((1024, 1024), ring, most_hidden=64).token_px < 80
+
+
 @given(st.integers(600, 3000), st.integers(600, 3000), st.integers(0, 300), st.integers(0, 300))
 @settings(max_examples=20)
 def test_a_plan_does_not_depend_on_the_canvas_around_the_window(

@@ -6,6 +6,7 @@ PATCH / token_px, exact and the same on both axes, and the hidden tokens are kno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,8 +27,9 @@ from lazydiffusion.window import (
 )
 
 Mask = npt.NDArray[np.floating]
-Framing = Callable[[Size, Box, int], tuple[Box, int]]
-"""(canvas size, mask's box, window's side in tokens) -> window, side of its tokens in canvas px: choose_window."""
+Framing = Callable[[Size, Box, int, int], tuple[Box, int]]
+"""(canvas size, mask's box, window's side in tokens, least side of a token) -> window, side of its tokens in canvas px:
+choose_window."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,15 @@ def plan(
     window_tokens: int = WINDOW_TOKENS,
     overview_tokens: int = OVERVIEW_TOKENS,
     framing: Framing = choose_window,
+    most_hidden: int | None = None,
 ) -> EditPlan:
     """Choose window, working scale, token grid and the decoder's tokens for a mask (h, w), > 0 = generate.
 
     `canvas_size`: (width, height), 16 to 16384 px each. `region`: the part of the canvas that the mask covers, all of
     it by default; outside it nothing is masked. `window_tokens`, `overview_tokens`: side in tokens of a square window
     and overview; windows of narrow canvases are longer, with at most window_tokens ** 2 tokens. `framing`: how the
-    window is chosen. Deterministic.
+    window is chosen. `most_hidden`: at most so many tokens are hidden (1 or more); where they would be more, each
+    covers more of the canvas. Deterministic.
     Raises BadInput for a size out of range, a mask of another size, and an empty mask.
     """
     width, height = canvas_size
@@ -108,10 +112,18 @@ def plan(
         )
     masked = bounding_box(mask)
     fill_box = masked.moved(region.x, region.y)
-    window, token_px = framing(canvas_size, fill_box, window_tokens)
-    rows, cols = window.h // token_px, window.w // token_px
-    corner = fill_box.x - window.x, fill_box.y - window.y
-    hidden = tokens.hidden_tokens(mask[masked.slices()], token_px, rows, cols, corner)
+
+    def framed(least: int) -> tuple[Box, int, tokens.Bools]:
+        window, token_px = framing(canvas_size, fill_box, window_tokens, least)
+        rows, cols = window.h // token_px, window.w // token_px
+        corner = fill_box.x - window.x, fill_box.y - window.y
+        return window, token_px, tokens.hidden_tokens(mask[masked.slices()], token_px, rows, cols, corner)
+
+    window, token_px, hidden = framed(0)
+    while most_hidden is not None and (count := int(hidden.sum())) > most_hidden:
+        # What a solid mask needs; for a thin one it is too little, and the next turn goes on.
+        window, token_px, hidden = framed(max(token_px + 1, int(token_px * math.sqrt(count / most_hidden))))
+    rows, cols = hidden.shape
     size = tokens.bucket(int(hidden.sum()), rows * cols)
     grid = overview_grid(canvas_size, overview_tokens)
     return EditPlan(

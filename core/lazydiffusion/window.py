@@ -89,26 +89,34 @@ class Box:
         return [self.x, self.y, self.w, self.h]
 
 
-def choose_window(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> tuple[Box, int]:
+def choose_window(
+    canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS, least: int = 0
+) -> tuple[Box, int]:
     """The window for a mask of bounding box `fill_box`, and the side of its tokens, both in canvas px.
 
     `side`: in tokens, of a square window; windows of narrow canvases are longer, with at most side ** 2 tokens. The
-    window is a whole number of tokens wide and may reach past the canvas's right and bottom edges.
+    window is a whole number of tokens wide and may reach past the canvas's right and bottom edges. `least`: what a
+    token's side must be at least.
     """
-    return _framed(canvas_size, fill_box, side, CONTEXT_SHARE, _smallest_token(canvas_size, side))
+    smallest = max(least, _smallest_token(canvas_size, side))
+    return _framed(canvas_size, fill_box, side, CONTEXT_SHARE, smallest)
 
 
-def choose_crop(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> tuple[Box, int]:
+def choose_crop(
+    canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS, least: int = 0
+) -> tuple[Box, int]:
     """As `choose_window`, but tight around the mask, however much larger the canvas is: it is enlarged to the window.
 
     This is what most inpainting tools show their model when they are told to look at the masked area only.
     """
-    return _framed(canvas_size, fill_box, side, CROP_SHARE, PATCH // LARGEST_SCALE)
+    return _framed(canvas_size, fill_box, side, CROP_SHARE, max(least, PATCH // LARGEST_SCALE))
 
 
-def choose_canvas(canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS) -> tuple[Box, int]:
+def choose_canvas(
+    canvas_size: Size, fill_box: Box, side: int = WINDOW_TOKENS, least: int = 0
+) -> tuple[Box, int]:
     """As `choose_window`, but all of the canvas, however small that makes the mask."""
-    return _framed(canvas_size, fill_box, side, 0.0, _smallest_token(canvas_size, side))
+    return _framed(canvas_size, fill_box, side, 0.0, max(least, _smallest_token(canvas_size, side)))
 
 
 def region_to_send(

@@ -168,6 +168,18 @@ def test_no_step_walks_through_the_models_weights(
     assert counts[0] == counts[1]
 
 
+def test_no_more_tokens_are_made_at_once_than_the_decoder_was_trained_on(canvas: Image.Image) -> None:
+    """More of them gave a pattern; a large selection is made at a smaller scale instead, and is whole."""
+    pipeline, everything = tiny_pipeline(), np.ones((200, 320), np.float32)
+    shown = Canvas.of(np.asarray(canvas))
+    free = pipeline.plan(shown, everything)
+    pipeline.decoder.register_to_config(trained_tokens=6)
+    planned = pipeline.plan(shown, everything)
+    assert planned.hidden_count <= 6 < free.hidden_count
+    mask = Image.new("L", canvas.size, 255)
+    assert pipeline("a cat", image=canvas, mask_image=mask, generator=seeded(0)).images[0].size == canvas.size
+
+
 def test_a_low_strength_stays_near_the_canvas(mask: Image.Image) -> None:
     """With the embedded model: random weights know no picture that they could stay near to."""
     pipeline = LazyDiffusionPipeline.from_pretrained(

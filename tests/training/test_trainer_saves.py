@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_the_averaged_weights_of_a_short_run_are_near_the_last_ones(data: Data, 
         )
 
     assert apart(average, last) < 0.5 * apart(first, last)
+    told = json.loads((tmp_path / "ema" / "decoder" / "config.json").read_text("utf8"))
+    assert told["trained_tokens"] == 10, "the larger bucket: a pipeline plans no more"
 
 
 @pytest.mark.parametrize("cut", ["ema", "state"])

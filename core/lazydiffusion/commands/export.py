@@ -65,6 +65,8 @@ def run(weights: Path, out: Path, steps: int, guidance: float, engine: str = LAZ
         guidance_high=guided.high,
     )
     try:
+        for part in (pipeline.context_encoder, pipeline.decoder):
+            part.register_to_config(_name_or_path="")  # diffusers' note of where they were loaded from
         pipeline.save_pretrained(out, safe_serialization=True)
         if (weights / checkpoints.VOCABULARY).is_file():
             shutil.copyfile(weights / checkpoints.VOCABULARY, out / checkpoints.VOCABULARY)

@@ -91,7 +91,8 @@ class LazyDecoder(ModelMixin, ConfigMixin):
     what the output means, "sample" (clean tokens, as in JiT) or "velocity" (noise minus sample) or "epsilon".
     `position_offset`, then `position_scale`, take a token's position to the one that PixArt's table would give it.
     `pooled_text`: the mean of the words also joins each token and the time step, as the class does in DiT (Peebles and
-    Xie 2022): a short training learns what to draw much sooner than by cross-attention alone.
+    Xie 2022): a short training learns what to draw much sooner than by cross-attention alone. `trained_tokens`: the
+    largest number of tokens that it was trained on, where that is less than a window's; more make a pattern, no thing.
     """
 
     _supports_gradient_checkpointing = False
@@ -115,6 +116,7 @@ class LazyDecoder(ModelMixin, ConfigMixin):
         position_scale: float = 1.0,
         position_offset: float = 0.0,
         pooled_text: bool = False,
+        trained_tokens: int | None = None,
     ):
         super().__init__()
         self.family = family

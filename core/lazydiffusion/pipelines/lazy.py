@@ -209,6 +209,7 @@ class LazyDiffusionPipeline(DiffusionPipeline):
             window_tokens=config.window_tokens,
             overview_tokens=config.overview_tokens,
             framing=self.framing,
+            most_hidden=self.decoder.config.trained_tokens,
         )
 
     @torch.no_grad()

@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lazydiffusion import output_folder
 from lazydiffusion.checkpoints import VOCABULARY
 from lazydiffusion.devices import matrix_product_rate, multiplies_in_bfloat16
+from lazydiffusion.engines.names import LAZY
 from lazydiffusion.errors import BadInput, BadModel
 from lazydiffusion.models.prompt_encoder import PromptEncoder
 from lazydiffusion.pipelines.sampling import Guidance
@@ -98,8 +99,9 @@ class Trainer:
         device = self.accelerator.device
         self.generators = Generators(device, settings.seed, self.accelerator.process_index)
 
+        trained = {"trained_tokens": max(settings.data.buckets)} if settings.engine == LAZY else {}
         model = make_networks(
-            settings.engine, settings.encoder, settings.decoder,
+            settings.engine, settings.encoder, settings.decoder | trained,
             settings.data.window_tokens, settings.data.overview_tokens, settings.objective,
         )  # fmt: skip
         self.frame = FRAMING[settings.engine]
