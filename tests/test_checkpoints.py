@@ -171,6 +171,9 @@ def test_what_a_model_was_taught_is_a_list_of_names(tmp_path: Path) -> None:
         assert checkpoints.things(tmp_path) == []
     file.write_text('{"sun": [], "cat": ["kitten"]}')
     assert checkpoints.things(tmp_path) == ["cat", "sun"]
+    assert checkpoints.words(tmp_path) == ["cat", "kitten", "sun"]
+    file.write_text('{"sun": 3, "cat": [4]}')
+    assert checkpoints.words(tmp_path) == ["4", "cat", "sun"]
 
 
 def test_a_network_without_channels_has_the_usual_window(tmp_path: Path) -> None:

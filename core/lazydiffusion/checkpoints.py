@@ -94,6 +94,15 @@ def things(where: Path) -> list[str]:
     return sorted(found) if isinstance(found, dict) else []
 
 
+def words(where: Path) -> list[str]:
+    """All that a prompt may call these things: their names, and other words for them."""
+    found = _json(where / VOCABULARY)
+    if not isinstance(found, dict):
+        return []
+    others = [word for listed in found.values() if isinstance(listed, list) for word in map(str, listed)]
+    return sorted({*found, *others})
+
+
 def embedded_folder() -> Path:
     """Folder of the checkpoint that is installed with the package."""
     return Path(str(files("lazydiffusion"))) / "assets" / EMBEDDED

@@ -8,16 +8,19 @@ from typing import Any, Optional
 from lazydiffusion.client.fields import FieldValues, fields, prompt_hint, thrown_seed
 from lazydiffusion.client.model_choice import Download
 from lazydiffusion.client.modes import Mode
+from lazydiffusion.client.taught import untaught_note
 from lazydiffusion.client.words import mode_name
 from lazydiffusion.protocol import MAX_SEED
 
 from .arguments import label_of
-from .gtk import SPACE, Gdk, Gtk, column, fold, row, tr
+from .gtk import SPACE, Gdk, GLib, Gtk, column, fold, row, tr
 from .image import Layer
 from .model_box import DownloadButtons, ModelBox
 
 MODE_MNEMONICS = {Mode.FILL: "i", Mode.ADD: "b", Mode.REMOVE: "R"}
 PROMPT_LINES = 3
+PAUSE_MS = 700
+"""After the last letter typed, until a prompt is looked at."""
 NUMBERS = ("variations", "steps", "guidance", "strength", "grow", "feather")
 """The fields that are spin buttons."""
 AUTOMATIC = ("lazySteps", "lazyGuidance")
@@ -40,6 +43,9 @@ class FieldForm:
         self._layers = layers
         self.modes = {mode: self._mode(mode) for mode in Mode}
         self.prompt = PromptText("lazyPrompt", submitted)
+        self.prompt.when_typed(self.show_untaught)
+        self.untaught = Gtk.Label(xalign=0, wrap=True, max_width_chars=30, no_show_all=True)
+        self.untaught.set_name("lazyUntaught")
         self.negative = PromptText("lazyNegative", submitted)
         self.negative_fold = fold(tr("_Negative prompt"), self.negative.widget, "lazyNegativeFold")
         known = fields()
@@ -96,7 +102,9 @@ class FieldForm:
         modes = row(*self.modes.values(), space=0)
         modes.get_style_context().add_class("linked")
         modes.set_homogeneous(True)
-        self.widget = column(modes, prompt_label, self.prompt.widget, self.negative_fold, self.settings_fold)
+        self.widget = column(
+            modes, prompt_label, self.prompt.widget, self.negative_fold, self.settings_fold, self.untaught
+        )
         self.refill_sketch()
 
     @property
@@ -197,7 +205,15 @@ class FieldForm:
 
     def show_hint(self) -> None:
         """What the prompt says while it is empty: some models can tell what they draw."""
-        self.prompt.set_hint(prompt_hint(self.mode, self.model.things))
+        self.prompt.set_hint(prompt_hint(self.mode, self.model.chosen.things))
+        self.show_untaught()
+
+    def show_untaught(self) -> None:
+        """Tell of a prompt that the chosen model does not know."""
+        asked = self.prompt.content if self.mode.uses_prompt else ""
+        note = untaught_note(asked, self.model.chosen.words)
+        self.untaught.set_text(note)
+        self.untaught.set_visible(bool(note))
 
 
 class PromptText:
@@ -238,6 +254,26 @@ class PromptText:
         """What is said while it is empty."""
         self._hint.set_text(text)
         self._show_hint()
+
+    def when_typed(self, paused: Callable[[], None]) -> None:
+        """Have `paused` called when nothing has been typed for a moment."""
+        waiting: list[int] = []
+
+        def stop(*_: Any) -> None:
+            while waiting:
+                GLib.source_remove(waiting.pop())
+
+        def over() -> bool:
+            waiting.clear()
+            paused()
+            return bool(GLib.SOURCE_REMOVE)
+
+        def typed(*_: Any) -> None:
+            stop()
+            waiting.append(GLib.timeout_add(PAUSE_MS, over))
+
+        self.text.get_buffer().connect("changed", typed)
+        self.text.connect("destroy", stop)
 
     def _show_hint(self) -> None:
         self._hint.set_visible(self.text.get_buffer().get_char_count() == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lazydiffusion.client.fields import fields
-from lazydiffusion.client.model_choice import Download, ModelChoice, things_of, tip_of_list, with_chosen
+from lazydiffusion.client.model_choice import Download, ModelChoice, chosen_of, tip_of_list, with_chosen
 
 from .gtk import Gtk, column
 
@@ -33,9 +33,9 @@ class ModelBox:
         return self.widget.get_active_id() or ""
 
     @property
-    def things(self) -> tuple[str, ...]:
-        """What the chosen one was taught to draw; empty where that is no list."""
-        return things_of(self._choices, self.name)
+    def chosen(self) -> ModelChoice:
+        """The chosen one, with what it was taught to draw."""
+        return chosen_of(self._choices, self.name)
 
     def offer(self, choices: list[ModelChoice]) -> None:
         """What there is to choose from; the chosen one stays, even if the core does not know it (yet)."""

@@ -6,6 +6,7 @@ from typing import Optional
 
 from lazydiffusion.client.fields import prompt_hint
 from lazydiffusion.client.modes import Mode
+from lazydiffusion.client.taught import untaught_note
 from lazydiffusion.protocol import EditSettings
 
 from .panel_widgets import PanelWidgets
@@ -26,6 +27,7 @@ class PanelFields(PanelWidgets):
         self._saving.setSingleShot(True)
         self._saving.setInterval(SAVE_AFTER)
         self._saving.timeout.connect(lambda: self.preferences.save())
+        self._saving.timeout.connect(self._show_untaught)
         self._fill_in()
         self.modes.buttonToggled.connect(lambda button, on: self._mode_chosen() if on else None)
         for prompt in (self.prompt, self.negative):
@@ -70,6 +72,8 @@ class PanelFields(PanelWidgets):
         values.show_negative, values.show_settings = self.negative_fold.open, self.settings_fold.open
         self.settings.store_values(values)
         self._saving.start()
+        if not self.untaught.isHidden():
+            self._show_untaught()
 
     def save_now(self) -> None:
         """Save what is still to be saved."""
@@ -91,6 +95,17 @@ class PanelFields(PanelWidgets):
 
     def _show_hint(self) -> None:
         """What the prompt says while it is empty: some models can tell what they draw."""
-        hint = prompt_hint(self.preferences.edit_mode, self.settings.model.things)
+        hint = prompt_hint(self.preferences.edit_mode, self.settings.model.chosen.things)
         if self.prompt.placeholderText() != hint:
             self.prompt.setPlaceholderText(hint)
+        if not self.being_edited:
+            self._show_untaught()
+
+    def _show_untaught(self) -> None:
+        """Tell of a prompt that the chosen model does not know; not before a word is finished."""
+        values = self.preferences
+        asked = values.prompt if values.edit_mode.uses_prompt else ""
+        note = untaught_note(asked, self.settings.model.chosen.words)
+        if self.untaught.text() != note:
+            self.untaught.setText(note)
+        self.untaught.setVisible(bool(note))

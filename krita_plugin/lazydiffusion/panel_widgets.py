@@ -73,6 +73,14 @@ class PanelWidgets(QtWidgets.QWidget):
         status_row = QtWidgets.QHBoxLayout()
         status_row.addWidget(self.dot)
         status_row.addWidget(self.status, 1)
+        self.untaught = QtWidgets.QLabel()
+        self.untaught.setObjectName("lazyUntaught")
+        self.untaught.setWordWrap(True)
+        self.untaught.setTextFormat(Qt.TextFormat.PlainText)
+        self.untaught.setSizePolicy(
+            QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.MinimumExpanding
+        )
+        self.untaught.hide()
         self.notice = Notice()
         self.results = ResultList()
         self.previous = tool_button("previous", tr("Previous result"), "lazyPrevious")
@@ -105,7 +113,7 @@ class PanelWidgets(QtWidgets.QWidget):
         layout.addLayout(go_row)
         layout.addWidget(self.progress)
         layout.addLayout(status_row)
-        for widget in (self.notice, self.result_part, self.history_fold):
+        for widget in (self.untaught, self.notice, self.result_part, self.history_fold):
             layout.addWidget(widget)
         layout.addStretch(1)
         area = QtWidgets.QScrollArea()

@@ -10,12 +10,13 @@ from lazydiffusion.client.model_choice import (
     TOLD,
     Download,
     ModelChoice,
+    chosen_of,
     downloads,
     examples,
     model_choices,
-    things_of,
     tip_of_list,
     with_chosen,
+    words_of,
 )
 
 pytestmark = pytest.mark.unit
@@ -150,13 +151,16 @@ def test_a_core_of_an_older_version_says_less() -> None:
 
 def test_a_model_that_was_taught_a_list_of_things_tells_of_some() -> None:
     things = ["hot dog", *(f"thing{number:03}" for number in range(100))]
-    choice = only({"models": [model("clipart", things=things)]})
+    info = {"models": [model("clipart", things=things, words=[*things, "other"])]}
+    choice = only(info)
     assert choice.things == tuple(things)
     assert choice.tip.startswith(only({"models": [model("clipart")]}).tip)
     assert "It was taught to draw 101 things, among them thing002, " in choice.tip
     assert choice.tip.count("thing") == TOLD + 1
-    assert things_of([choice], "clipart") == tuple(things)
-    assert things_of([choice], "other") == things_of([], "clipart") == ()
+    assert choice.words == words_of(info, "clipart") == (*things, "other")
+    assert chosen_of([choice], "clipart") == choice
+    assert chosen_of([choice], "other") == ModelChoice("other", "other")
+    assert words_of({}, "clipart") == ()
 
 
 def test_examples_are_from_all_over_the_list() -> None:

@@ -32,7 +32,9 @@ def test_a_run_becomes_a_verified_checkpoint_in_bf16(tmp_path: Path) -> None:
     loaded = LazyEngine.load(str(tmp_path / "made"), choose_device("cpu")).pipeline
     assert (loaded.config.default_steps, loaded.config.default_guidance) == (9, 1.5)
     for config in (tmp_path / "made").rglob("*.json"):
-        assert str(tmp_path) not in config.read_text(encoding="utf8"), "where it was made is nobody's business"
+        assert str(tmp_path) not in config.read_text(encoding="utf8"), (
+            "where it was made is nobody's business"
+        )
     expected = pipeline.decoder.to_out.weight
     assert torch.allclose(loaded.decoder.to_out.weight, expected, atol=0.01)
 

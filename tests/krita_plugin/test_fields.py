@@ -226,9 +226,22 @@ def test_the_empty_prompt_names_some_of_what_the_chosen_model_was_taught(bench: 
     assert len(named) == 3
     assert set(named) <= set(taught)
     assert f"{len(taught)} things" in box.toolTip()
+    panel.prompt.setPlainText("dragonfly")
+    assert panel.untaught.isHidden(), "a word may not be finished yet"
+    bench.qtbot.waitUntil(lambda: "not taught “dragonfly”" in panel.untaught.text(), timeout=5_000)
+    assert not panel.untaught.isHidden()
+    choose_mode(bench, "Remove")
+    bench.qtbot.waitUntil(panel.untaught.isHidden, timeout=5_000)
+    choose_mode(bench, "Fill")
+    bench.qtbot.waitUntil(lambda: not panel.untaught.isHidden(), timeout=5_000)
+    panel.prompt.setPlainText("a butterfly")
+    assert panel.untaught.isHidden(), "at once"
+    panel.prompt.setPlainText("dragonfly")
     box.choose(MODEL)
     box.activated.emit(box.currentIndex())
     assert panel.prompt.placeholderText() == plain
+    bench.qtbot.waitUntil(lambda: not panel.being_edited, timeout=5_000)
+    assert panel.untaught.isHidden(), "that one is no model of a few things"
 
 
 def test_an_unlocked_seed_is_another_each_time(bench: Bench) -> None:

@@ -230,6 +230,7 @@ def test_the_cores_owner_may_give_a_path(
         found = shelf.find("mine")
         assert (found.window_tokens, found.overview_tokens, found.bytes) == (8, OVERVIEW_TOKENS, 48)
         assert found.things == ("cat", "sun")
+        assert found.words == ("cat", "star", "sun")
         with pytest.raises(BadModel):
             shelf.find(str(own))
 

@@ -48,6 +48,8 @@ class ModelChoice:
     """More of it: where it cannot be chosen, why and what to do."""
     things: tuple[str, ...] = ()
     """Names of what it was taught to draw; empty where they are no list."""
+    words: tuple[str, ...] = ()
+    """What a prompt may call them."""
 
 
 def model_choices(info: dict[str, Any]) -> list[ModelChoice]:
@@ -88,9 +90,14 @@ def examples(things: tuple[str, ...], count: int) -> tuple[str, ...]:
     return tuple(short[(2 * row + 1) * len(short) // (2 * count)] for row in range(count))
 
 
-def things_of(choices: list[ModelChoice], chosen: str) -> tuple[str, ...]:
-    """What the chosen model was taught to draw."""
-    return next((choice.things for choice in choices if choice.name == chosen), ())
+def chosen_of(choices: list[ModelChoice], chosen: str) -> ModelChoice:
+    """The chosen one; of one that the core does not know (yet) nothing but its name."""
+    return next((choice for choice in choices if choice.name == chosen), ModelChoice(chosen, chosen))
+
+
+def words_of(info: dict[str, Any], model: str) -> tuple[str, ...]:
+    """What a prompt may call what a model was taught. `info`: as `Core.info` gave it."""
+    return chosen_of(model_choices(info), model).words
 
 
 def tip_of_list(tip: str, choices: list[ModelChoice], chosen: str) -> str:
@@ -115,7 +122,7 @@ def _installed(model: dict[str, Any]) -> ModelChoice:
         some = ", ".join(examples(things, TOLD))
         told = tr("It was taught to draw %d things, among them %s.") % (len(things), some)
         tip = ("%s %s" % (tip, told)).strip()
-    return ModelChoice(name, text, True, tip, things)
+    return ModelChoice(name, text, True, tip, things, tuple(map(str, model.get("words") or ())))
 
 
 def _downloadable(known: _Known) -> ModelChoice:

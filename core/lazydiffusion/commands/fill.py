@@ -15,6 +15,7 @@ from typing import Any
 
 from lazydiffusion import checkpoints, colour, compose, images
 from lazydiffusion.canvas import Canvas
+from lazydiffusion.client.taught import untaught_note
 from lazydiffusion.commands.fill_via_core import CoreEdit
 from lazydiffusion.commands.terminal import counted, error_console, say
 from lazydiffusion.engines.base import Edit, Fill, Report, Step
@@ -83,6 +84,8 @@ def run(files: Files, settings: EditSettings, loading: Loading, *, via_core: boo
             source = CoreEdit(shown, mask, settings, sketch)
         else:
             source = _Local(Edit(Canvas.of(shown), mask, settings, sketch), loading)
+    if note := untaught_note(settings.prompt, source.words):
+        say(console, note)
     seeds: list[int] = []
     box: list[int] = []
     writing = 0.0
@@ -117,7 +120,10 @@ class _Local:
         # Importing PyTorch and diffusers is part of loading, and takes most of it.
         started = time.perf_counter()
         self.edit = edit
-        checkpoints.locate(edit.settings.model)  # a wrong name or hash is told before the long imports
+        # A wrong name or hash is told before the long imports.
+        where = checkpoints.locate(edit.settings.model)
+        self.words = checkpoints.words(where) if isinstance(where, Path) else []
+        """What a prompt may call what the model was taught; empty of a model for anything."""
         from lazydiffusion.devices import choose_device
         from lazydiffusion.engines.choose import load_engine
 

@@ -15,7 +15,7 @@ from lazydiffusion import events
 from lazydiffusion.client import connect
 from lazydiffusion.client.edit import Edit
 from lazydiffusion.client.errors import EditFailed
-from lazydiffusion.client.model_choice import window_tokens
+from lazydiffusion.client.model_choice import window_tokens, words_of
 from lazydiffusion.client.start import COMMAND_VARIABLE
 from lazydiffusion.commands.serve import own_command
 from lazydiffusion.engines.base import Fill
@@ -42,7 +42,10 @@ class CoreEdit:
         # Who runs this has an installation: it does not depend on what editors were told.
         command = None if os.environ.get(COMMAND_VARIABLE) else own_command()
         core = connect(client=client, command=command)
-        side = window_tokens(core.info(), settings.model)
+        info = core.info()
+        self.words = words_of(info, settings.model)
+        """What a prompt may call what the model was taught; empty of a model for anything."""
+        side = window_tokens(info, settings.model)
         self._edit: Edit = core.submit(_request(canvas, mask, settings, sketch, client, side))
         self._connected_ms = 1000 * (time.perf_counter() - connecting)
 

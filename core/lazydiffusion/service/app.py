@@ -110,7 +110,7 @@ def _add_core(app: FastAPI, core: Core) -> None:
                 schemas.Model(
                     name=m.name, state=shelf.state(m.name), bytes=m.bytes,
                     window_tokens=m.window_tokens, overview_tokens=m.overview_tokens,
-                    engine=m.engine, problem=m.problem, things=list(m.things),
+                    engine=m.engine, problem=m.problem, things=list(m.things), words=list(m.words),
                 )
                 for m in shelf.models()
             ],

@@ -55,6 +55,7 @@ class Model(BaseModel):
     things: list[str] = Field(
         description="Names of all that it was taught to draw; empty where they are no list."
     )
+    words: list[str] = Field(description="What a prompt may call them: the names, and other words.")
 
 
 class Downloadable(BaseModel):

@@ -49,6 +49,8 @@ class Model:
     """Why it cannot be used, as a sentence; empty if nothing is known that speaks against it."""
     things: tuple[str, ...] = ()
     """Names of all that it was taught to draw; empty where it was not taught a vocabulary."""
+    words: tuple[str, ...] = ()
+    """What a prompt may call them (checkpoints.words)."""
 
 
 @dataclass(frozen=True)
@@ -265,5 +267,5 @@ def _described(name: str, where: str, folder: Path, files: tuple[tuple[str, int,
     return Model(
         name, where, sum(size for _, size, _ in files),
         checkpoints.window_tokens(folder), checkpoints.overview_tokens(folder), engine, problem,
-        tuple(map(sendable, checkpoints.things(folder))),
+        tuple(map(sendable, checkpoints.things(folder))), tuple(map(sendable, checkpoints.words(folder))),
     )  # fmt: skip

@@ -200,3 +200,22 @@ def test_why_a_download_failed_is_told_each_time(painter: Painter, klein_hub: Hu
     plugin.key("Escape")
     plugin.wait_until_ended()
     painter.delete()
+
+
+def test_a_prompt_that_the_chosen_model_was_not_taught_is_told_when_it_has_been_typed(
+    painter: Painter,
+) -> None:
+    plugin = open_settings(painter)
+    shown = "find('lazyUntaught').get_visible()"
+    plugin.type_into("lazyPrompt", "dragonfly")
+    time.sleep(1)
+    assert not plugin.ask(shown), "the tests' own model is for anything"
+    plugin.ask("find('lazyModel').set_active_id('clipart')")
+    plugin.wait_for(shown)
+    said = plugin.ask("find('lazyUntaught').get_text()")
+    assert said.startswith(
+        "This model was not taught “dragonfly” and may paint no more than colours. It knows: "
+    )
+    assert "dragon" in said.partition("It knows: ")[2]
+    plugin.ask("find('lazyPrompt').get_buffer().set_text('a butterfly')")
+    plugin.wait_for(f"not {shown}")
