@@ -131,7 +131,9 @@ class FillDialog:
         self.status = wrapping("lazyStatus")
         self.notice = Notice("lazyNotice", Gtk.MessageType.WARNING)
         self._form_part = Scrolling(self.form.widget, "lazyForm")
-        left = column(self._form_part.widget, self.go, self.bar, self.status, self.notice.widget)
+        left = column(
+            self._form_part.widget, self.go, self.bar, self.status, self.form.untaught, self.notice.widget
+        )
         left.set_size_request(300, -1)
         self.view = Gtk.Image()
         self.view.set_name("lazyView")

@@ -13,7 +13,7 @@ from lazydiffusion.client.words import mode_name
 from lazydiffusion.protocol import MAX_SEED
 
 from .arguments import label_of
-from .gtk import SPACE, Gdk, GLib, Gtk, column, fold, row, tr
+from .gtk import SPACE, Gdk, GLib, Gtk, column, fold, row, tr, wrapping
 from .image import Layer
 from .model_box import DownloadButtons, ModelBox
 
@@ -44,8 +44,9 @@ class FieldForm:
         self.modes = {mode: self._mode(mode) for mode in Mode}
         self.prompt = PromptText("lazyPrompt", submitted)
         self.prompt.when_typed(self.show_untaught)
-        self.untaught = Gtk.Label(xalign=0, wrap=True, max_width_chars=30, no_show_all=True)
-        self.untaught.set_name("lazyUntaught")
+        self.untaught = wrapping("lazyUntaught")
+        self.untaught.set_no_show_all(True)
+        """Belongs below what is clicked: it comes and goes."""
         self.negative = PromptText("lazyNegative", submitted)
         self.negative_fold = fold(tr("_Negative prompt"), self.negative.widget, "lazyNegativeFold")
         known = fields()
@@ -102,9 +103,7 @@ class FieldForm:
         modes = row(*self.modes.values(), space=0)
         modes.get_style_context().add_class("linked")
         modes.set_homogeneous(True)
-        self.widget = column(
-            modes, prompt_label, self.prompt.widget, self.negative_fold, self.settings_fold, self.untaught
-        )
+        self.widget = column(modes, prompt_label, self.prompt.widget, self.negative_fold, self.settings_fold)
         self.refill_sketch()
 
     @property
