@@ -19,7 +19,7 @@ from lazydiffusion.canvas import Canvas
 from lazydiffusion.client import Core, Edit, EditRejected
 from lazydiffusion.devices import choose_device
 from lazydiffusion.engines import base
-from lazydiffusion.engines.lazy import LazyEngine
+from lazydiffusion.engines.choose import load_engine
 from lazydiffusion.events import Cancelled, Done, Event, Filled, Previewed, Queued, Started, Stepped
 from lazydiffusion.protocol import EditRequest, EditSettings, ImageData
 from lazydiffusion.service import intake
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_model: Path) -> LazyEngine:
+def engine(tiny_model: Path) -> base.Engine:
     """The same model in this process."""
-    return LazyEngine.load(str(tiny_model), choose_device("cpu"))
+    return load_engine(str(tiny_model), choose_device("cpu"))
 
 
-def expected(engine: LazyEngine, request: EditRequest) -> list[np.ndarray]:
+def expected(engine: base.Engine, request: EditRequest) -> list[np.ndarray]:
     """The fills that the engine makes of a request."""
     width, height = request.canvas_size
     canvas = np.frombuffer(request.canvas.data, np.uint8).reshape(height, width, 3)
@@ -51,7 +51,7 @@ def until(stream: Iterator[Event], kind: type) -> Event:
     return next(event for event in stream if isinstance(event, kind))
 
 
-def test_an_edit_tells_what_happens_and_gives_the_engines_own_pixels(core: Core, engine: LazyEngine) -> None:
+def test_an_edit_tells_what_happens_and_gives_the_engines_own_pixels(core: Core, engine: base.Engine) -> None:
     request = edit_request(variations=2, feather=4)
     edit = core.submit(request)
     told = list(edit.events())

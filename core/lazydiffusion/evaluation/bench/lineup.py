@@ -12,7 +12,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from lazydiffusion import checkpoints
-from lazydiffusion.devices import Choice
+from lazydiffusion.devices import Choice, for_transformers
 from lazydiffusion.engines.lazy import LazyEngine, load_pipeline
 from lazydiffusion.engines.names import LAZY, REGENERATE_CROP, REGENERATE_IMAGE, engine_of
 from lazydiffusion.engines.stages import quiet
@@ -70,7 +70,7 @@ def build_lineup(config: str, names: Sequence[str], choice: Choice) -> Lineup:
     where = checkpoints.locate(config)
     if engine_of(where) != LAZY:
         raise BadInput(f"{config} is no model of the lazy engine, with which the others are compared.")
-    return _lineup(load_pipeline(where, choice), [], names, trained=[LAZY])
+    return _lineup(load_pipeline(where, for_transformers(choice)), [], names, trained=[LAZY])
 
 
 def random_lineup(preset: Preset, names: Sequence[str], choice: Choice) -> Lineup:
@@ -115,7 +115,7 @@ def _baseline(lazy: LazyDiffusionPipeline, name: str) -> LazyDiffusionPipeline:
     patches = MaskedPatches(seen.patch, seen.window_tokens, seen.overview_tokens)
     sizes = {key: value for key, value in lazy.decoder.config.items() if not key.startswith("_")}
     with torch.device(lazy.device):
-        decoder = LazyDecoder(**(sizes | {"context_channels": patches.channels}))
+        decoder = LazyDecoder(**(sizes | {"context_channels": patches.channels, "trained_tokens": None}))
     for network in (patches, decoder):
         nn.Module.to(network.eval(), device=lazy.device, dtype=lazy.decoder.dtype)
     sampling = ("default_steps", "default_guidance", "guidance_low", "guidance_high")
