@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lazydiffusion import checkpoints
-from lazydiffusion.devices import FULL, Choice, for_transformers
+from lazydiffusion.devices import FULL, Choice
 from lazydiffusion.engines.base import Engine
 from lazydiffusion.engines.names import (
     AUTO,
@@ -45,7 +45,7 @@ def load_engine(model: str, choice: Choice, engine: str = AUTO, view: str | None
         return Flux2KleinEngine.load(where, choice, options)
     from lazydiffusion.engines.lazy import LazyEngine
 
-    return LazyEngine.load(where, for_transformers(choice))
+    return LazyEngine.load(where, choice)
 
 
 def fitting_engine(model: str, where: Path | str, engine: str = AUTO) -> str:

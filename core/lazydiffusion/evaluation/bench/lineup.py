@@ -12,7 +12,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from lazydiffusion import checkpoints
-from lazydiffusion.devices import Choice, for_transformers
+from lazydiffusion.devices import Choice
 from lazydiffusion.engines.lazy import LazyEngine, load_pipeline
 from lazydiffusion.engines.names import LAZY, REGENERATE_CROP, REGENERATE_IMAGE, engine_of
 from lazydiffusion.engines.stages import quiet
@@ -70,7 +70,7 @@ def build_lineup(config: str, names: Sequence[str], choice: Choice) -> Lineup:
     where = checkpoints.locate(config)
     if engine_of(where) != LAZY:
         raise BadInput(f"{config} is no model of the lazy engine, with which the others are compared.")
-    return _lineup(load_pipeline(where, for_transformers(choice)), [], names, trained=[LAZY])
+    return _lineup(load_pipeline(where, choice), [], names, trained=[LAZY])
 
 
 def random_lineup(preset: Preset, names: Sequence[str], choice: Choice) -> Lineup:
