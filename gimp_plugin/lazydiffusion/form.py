@@ -44,9 +44,8 @@ class FieldForm:
         self.modes = {mode: self._mode(mode) for mode in Mode}
         self.prompt = PromptText("lazyPrompt", submitted)
         self.prompt.when_typed(self.show_untaught)
-        self.untaught = wrapping("lazyUntaught")
+        self.untaught = wrapping("lazyUntaught")  # for below what is clicked: it comes and goes
         self.untaught.set_no_show_all(True)
-        """Belongs below what is clicked: it comes and goes."""
         self.negative = PromptText("lazyNegative", submitted)
         self.negative_fold = fold(tr("_Negative prompt"), self.negative.widget, "lazyNegativeFold")
         known = fields()
