@@ -88,6 +88,15 @@ def test_json_says_what_was_done(folder: Path, model: str) -> None:
     assert np.array_equal(pixels(folder / "out.png"), first)  # the same seed, alone
 
 
+def test_a_prompt_that_the_model_was_not_taught_is_told_beside_the_answer(folder: Path) -> None:
+    result = fill(folder, "clipart", "--prompt", "dragonfly", "--steps", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "not taught “dragonfly” and may paint no more than colours. It knows: dragon, fly" in result.stderr
+    assert json.loads(result.stdout)["steps"] == 1
+    result = fill(folder, "clipart", "--prompt", "a red apple", "--steps", 1)
+    assert (result.exit_code, "not taught" in result.stderr) == (0, False)
+
+
 @pytest.mark.parametrize("kind", ["16-bit", "palette", "cmyk", "animated", "rotated", "alpha"])
 def test_pictures_of_every_kind_are_filled(folder: Path, model: str, kind: str) -> None:
     picture = Image.fromarray(pixels(folder / "canvas.png"))
