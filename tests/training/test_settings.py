@@ -161,7 +161,7 @@ def test_every_number_has_a_range() -> None:
         assert set(ranges) - set(values) == set(), table
 
 
-@pytest.mark.parametrize("name", ["clipart", "clipart-512", "cpu"])
+@pytest.mark.parametrize("name", ["clipart", "clipart-512", "contest", "cpu"])
 def test_every_packaged_configuration_is_valid_and_found_by_name(name: str) -> None:
     settings = load_settings(find_settings(name))
     assert settings.data.shards == "data/clipart"
