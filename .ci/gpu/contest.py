@@ -64,7 +64,8 @@ def contest(
 
     `wanted`: the settings of the lazy model's run. `init`: a folder with a checkpoint for each engine, by its name, as
     an earlier contest exports them; its contest.json says how many steps they have behind them, and the scenes are
-    others than in those. `prepare`: a function of a module, called first in every process. Raises RuntimeError for an engine that fails.
+    others than in those. `prepare`: a function of a module, called first in every process. Raises RuntimeError for an
+    engine that fails.
     """
     began = now()
     from lazydiffusion.engines.names import OWN
@@ -105,7 +106,9 @@ def contest(
 class Runner:
     """An engine's training in a process of its own, told what to do one thing at a time."""
 
-    def __init__(self, wanted: Any, engine: str, folder: Path, init: Path | None, prepare: Callable[[], None] | None):
+    def __init__(
+        self, wanted: Any, engine: str, folder: Path, init: Path | None, prepare: Callable[[], None] | None
+    ):
         spawn = multiprocessing.get_context("spawn")  # CUDA and torch's threads do not outlive a fork
         self.engine = engine
         self.pipe, theirs = spawn.Pipe()

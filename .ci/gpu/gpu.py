@@ -122,15 +122,15 @@ def train(minutes: str, init: str = "", out: str = "", config: str = "clipart") 
     run(settings("run", float(minutes), "shards", config), Path(init) if init else None, saved)
 
 
-def contest(minutes: str, init: str = "", config: str = "contest") -> None:
-    """The three engines beside each other, each for the same number of steps."""
+def contest(minutes: str, init: str = "", config: str = "contest", warm: str = "40") -> None:
+    """The three engines beside each other, each for the same number of steps, of which `warm` are not timed."""
     from contest import Plan
     from contest import contest as held
 
     unpack()
     held(
         settings("", 0.0, "shards", config),
-        Plan(float(minutes)),
+        Plan(float(minutes), warm=int(warm)),
         TMP / "contest",
         Path(init) if init else None,
         prepare=trust_minilm,
@@ -150,14 +150,15 @@ def export(out: str = "") -> None:
 
 
 def bench(config: str, repeats: str, out: str, *lists: str) -> None:
-    """One run of each case taken apart: three would take too long."""
+    """One run of each case taken apart: three would take too long. `--compile` may be the last word."""
     from lazydiffusion.commands.bench import Options
     from lazydiffusion.commands.bench import run as benched
     from lazydiffusion.evaluation.bench import measure
 
     measure.PART_RUNS = 1
-    given = dict(zip(("masks", "canvas", "steps", "engines"), lists, strict=False))
-    benched(Options.of(config, int(repeats), "cuda", **given), Path(out))
+    compiled = lists[-1:] == ("--compile",)
+    given = dict(zip(("masks", "canvas", "steps", "engines"), lists[: len(lists) - compiled], strict=False))
+    benched(Options.of(config, int(repeats), "cuda", compiled, **given), Path(out))
 
 
 def tests(*arguments: str) -> None:

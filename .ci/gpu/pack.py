@@ -56,9 +56,7 @@ def main() -> None:
 def wheels() -> None:
     """Download them."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
-    subprocess.run(
-        [*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS], check=True
-    )
+    subprocess.run([*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS], check=True)
 
 
 def drawn(shards: list[Path], data: Data) -> Iterator[tuple[str, bytes, dict[str, object]]]:

@@ -394,15 +394,12 @@ def bench(
     ] = "clipart",
     masks: Annotated[
         str | None,
-        typer.Option(
-            help="Masks in shares of the window: 0.01,0.05,0.1,0.25,0.5,1.0, for klein without 1.0."
-        ),
+        typer.Option(help="Masks in shares of the window: 0.01,0.05,0.1,0.25,0.5,1.0 (klein: not 1.0)."),
     ] = None,
     canvas: Annotated[
         str | None,
         typer.Option(
-            metavar="PX,...",
-            help="Sides of square canvases, 1024,2048,4096,8192; may be empty. None for klein.",
+            metavar="PX,...", help="Sides of square canvases, 1024,2048,4096,8192; may be empty (klein: is)."
         ),
     ] = None,
     steps: Annotated[
@@ -416,13 +413,16 @@ def bench(
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Timed runs of each case; medians and quartiles count.")] = 5,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the transformers' blocks first: minutes.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Measure time, memory and operations of the engines, side by side in one run."""
     from lazydiffusion.commands import bench as command
 
     options = command.Options.of(
-        config, repeats, device, masks=masks, canvas=canvas, steps=steps, engines=engines
+        config, repeats, device, compiled, masks=masks, canvas=canvas, steps=steps, engines=engines
     )
     command.run(options, out)
 

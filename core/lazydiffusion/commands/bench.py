@@ -49,23 +49,23 @@ class Options:
     engines: str
     repeats: int
     device: str
+    compile: bool = False
 
     @classmethod
-    def of(cls, config: str, repeats: int, device: str, **lists: str | None) -> Options:
+    def of(
+        cls, config: str, repeats: int, device: str, compile: bool = False, **lists: str | None
+    ) -> Options:
         """With what is usual for the configuration, where a list is None."""
         usual = KLEIN_LISTS if config in KLEIN_CONFIGS else LISTS
         given = {name: value for name, value in lists.items() if value is not None}
-        return cls(config=config, repeats=repeats, device=device, **(usual | given))
+        return cls(config=config, repeats=repeats, device=device, compile=compile, **(usual | given))
 
     @property
     def command(self) -> str:
         """The command that makes these results again."""
-        words = [
-            word
-            for name, value in vars(self).items()
-            for word in (f"--{name.replace('_', '-')}", shlex.quote(str(value)))
-        ]
-        return f"lazydiffusion bench {' '.join(words)} --out DIR"
+        given = {name: value for name, value in vars(self).items() if name != "compile"}
+        words = [word for name, value in given.items() for word in (f"--{name}", shlex.quote(str(value)))]
+        return " ".join(["lazydiffusion bench", *words, *["--compile"] * self.compile, "--out DIR"])
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ def run(options: Options, out: Path) -> None:
 
     console = error_console()
     if options.config in KLEIN_CONFIGS:
+        if options.compile:
+            raise BadInput("FLUX.2-klein's blocks cannot be compiled here: leave --compile out.")
         from lazydiffusion.evaluation.klein_bench.plots import draw_all
         from lazydiffusion.evaluation.klein_bench.report import table
 
@@ -126,6 +128,8 @@ def _measure(options: Options, lists: Lists, console: Console) -> dict[str, Any]
     check_names(lists.names)
     host = machine(choice)
     lineup = build_lineup(options.config, lists.names, choice)
+    if options.compile:
+        lineup.compile()
     sweeps = Sweeps(lineup.native, lists.masks, lists.canvases, lists.steps, lists.names)
     cases = sweeps.cases()
     say(console, *filter(None, [lineup.note, *lineup.stand_ins]))

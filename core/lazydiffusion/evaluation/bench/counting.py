@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -70,7 +71,8 @@ def count_edit(engine: LazyEngine, edit: Edit) -> Cost:
         return output
 
     report = Report()
-    with sdpa_kernel(SDPBackend.MATH), counter, watched(pipeline, count, step):
+    as_they_are = torch.compiler.set_stance("force_eager")  # nor those of compiled blocks
+    with as_they_are, sdpa_kernel(SDPBackend.MATH), counter, watched(pipeline, count, step):
         run_edit(engine, edit, report)
     skipped = sum((times - 1) * known[shape][0] for shape, times in shapes.items())
     flops[OTHER] = counter.get_total_flops() + skipped - sum(flops.values())

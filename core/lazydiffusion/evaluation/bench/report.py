@@ -81,6 +81,7 @@ def results(
         "config": config,
         "note": lineup.note,
         "stand_ins": lineup.stand_ins,
+        "compiled": lineup.compiled,
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": dict(host),
@@ -159,6 +160,9 @@ def _head(found: Results) -> Iterator[str]:
     yield ""
     for sentence in filter(None, [found["note"], *found["stand_ins"]]):
         yield f"**{sentence}**"
+        yield ""
+    if found.get("compiled"):
+        yield "**The transformers' blocks are compiled (torch.compile).**"
         yield ""
     yield (
         f"{found['date']}, torch {host['torch']}, {host['dtype']}, {host['cores']} cores ({host['cpu']}), "
