@@ -4,14 +4,16 @@ All have the same data, batch and decoder, and see the same scenes, step by step
 with as many steps they have had as many samples. Launching a step takes the host longer than computing it takes such a
 GPU, so three processes on one GPU do nearly three times as much as one. They go in lockstep: the first of them waits
 until the last has taken as many steps, and all end together. How many steps fit into the time is found out by steps
-that count.
+that count. Every few minutes all save their weights, and when one fails, what was saved last is handed over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -39,11 +41,16 @@ class Plan:
     """Steps that are timed."""
     stride: int = 20
     """Steps after which all wait for the last."""
+    kept: int = 400
+    """Steps after which all save what they have."""
 
 
-def steps_in(seconds: float, step: float, saving: float) -> int:
-    """How many steps of so many seconds, and one saving, last `seconds`. Raises ValueError for none."""
-    steps = int((seconds - saving) / step)
+def steps_in(seconds: float, step: float, saving: float, kept: int) -> int:
+    """How many steps of so many seconds last `seconds`, with a saving at the end and after every `kept` of them.
+
+    Raises ValueError for none.
+    """
+    steps = int((seconds - saving) / (step + saving / kept))
     if steps < 1:
         raise ValueError(
             f"{seconds:.0f} s are left when all engines are compiled and measured, a step takes {step:.2f} s and "
@@ -65,17 +72,25 @@ def contest(
     `wanted`: the settings of the lazy model's run. `init`: a folder with a checkpoint for each engine, by its name, as
     an earlier contest exports them; its contest.json says how many steps they have behind them, and the scenes are
     others than in those. `prepare`: a function of a module, called first in every process. Raises RuntimeError for an
-    engine that fails.
+    engine that fails, when the weights that all saved before are packed.
     """
     began = now()
     from lazydiffusion.engines.names import OWN
 
     earlier = json.loads((init / "contest.json").read_text())["steps"] if init else 0
     wanted = replace(wanted, seed=wanted.seed + earlier)
+    saved_at, pace = 0, 0.0
     runners: list[Runner] = []
+
+    def hand_over(steps: int, engines: dict[str, Any]) -> None:
+        facts = json.dumps(about(wanted, steps, earlier, pace, engines), indent=1) + "\n"
+        for place in (folder / "exported", folder / "fetch"):
+            (place / "contest.json").write_text(facts)
+        print(f"{now() - began:.0f} s are gone. To be fetched: {folder / 'fetch'}", flush=True)
+
     try:
         for engine in OWN:
-            runners.append(Runner(wanted, engine, folder / "runs" / engine, init, prepare))
+            runners.append(Runner(wanted, engine, folder, init, prepare))
             if engine == OWN[0]:
                 runners[0].answer()  # it decodes the sprites, the others then find its cache
         for runner in runners[1:]:
@@ -86,21 +101,33 @@ def contest(
         all_of(runners, "train", plan.warm + plan.measured)
         trained = now()
         all_of(runners, "save")
-        saved = now()
-        step, saving = (trained - start) / plan.measured, saved - trained
+        saved, saved_at = now(), plan.warm + plan.measured
+        pace = (trained - start) / plan.measured
         left = (1 - MARGIN) * (60 * plan.minutes - (saved - began))
-        steps = plan.warm + plan.measured + steps_in(left, step, saving)
-        print(f"{step:.4f} s a step of all, {saving:.1f} s to save: {steps} steps for each", flush=True)
+        steps = saved_at + steps_in(left, pace, saved - trained, plan.kept)
+        print(
+            f"{pace:.4f} s a step of all, {saved - trained:.1f} s to save: {steps} steps for each", flush=True
+        )
         all_of(runners, "end_after", steps)
-        for until in range(plan.warm + plan.measured + plan.stride, steps, plan.stride):
+        for until in range(saved_at + plan.stride, steps, plan.stride):
             all_of(runners, "train", until)
-        facts = all_of(runners, "finish")
-        seconds = now() - began
-        print(f"Trained in {seconds:.0f} s of {60 * plan.minutes:.0f}", flush=True)
+            if until - saved_at >= plan.kept:
+                all_of(runners, "save")
+                saved_at = until
+        all_of(runners, "finish")
+        print(f"Trained in {now() - began:.0f} s of {60 * plan.minutes:.0f}", flush=True)
+        facts = all_of(runners, "hand_over")
+        hand_over(steps, dict(zip(OWN, facts, strict=True)))
+    except RuntimeError as error:
+        print(f"{now() - began:.0f} s are gone. {error}", flush=True)
+        if saved_at:
+            for engine in OWN:
+                pack_saved(folder, engine)
+            hand_over(saved_at, dict.fromkeys(OWN))
+        raise
     finally:
         for runner in runners:
             runner.stop()
-    hand_over(folder, about(wanted, dict(zip(OWN, facts, strict=True)), earlier, step))
 
 
 class Runner:
@@ -112,32 +139,31 @@ class Runner:
         spawn = multiprocessing.get_context("spawn")  # CUDA and torch's threads do not outlive a fork
         self.engine = engine
         self.pipe, theirs = spawn.Pipe()
-        self.process = spawn.Process(
-            target=serve, args=(theirs, wanted, engine, folder, init and init / engine, prepare), daemon=False
-        )
+        arguments = (theirs, wanted, engine, folder, init and init / engine, prepare)
+        self.process = spawn.Process(target=serve, args=arguments)
         self.process.start()
         theirs.close()
 
     def ask(self, what: str, *arguments: Any) -> None:
-        """One of Training's methods."""
-        self.pipe.send((what, arguments))
+        """One of Training's methods. One that is gone says so when it is to answer."""
+        with contextlib.suppress(OSError):
+            self.pipe.send((what, arguments))
 
     def answer(self) -> Any:
         """What it gave. Raises RuntimeError when it failed or is gone."""
         try:
             done, answer = self.pipe.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             raise RuntimeError(f"The process that trained {self.engine} has ended.") from error
         if not done:
             raise RuntimeError(f"Training {self.engine} failed: {answer}")
         return answer
 
     def stop(self) -> None:
-        """Ended by the closed pipe, or as it is."""
+        """At once: everything that it made is on the disk, and its own way out can take torch half a minute."""
+        self.process.kill()
+        self.process.join()
         self.pipe.close()
-        self.process.join(timeout=20)
-        if self.process.is_alive():
-            self.process.terminate()
 
 
 def all_of(runners: Sequence[Runner], what: str, *arguments: Any) -> list[Any]:
@@ -148,26 +174,17 @@ def all_of(runners: Sequence[Runner], what: str, *arguments: Any) -> list[Any]:
 
 
 def serve(pipe: Connection, wanted: Any, engine: str, folder: Path, init: Path | None, prepare: Any) -> None:
-    """A runner's process: does what it is asked until the pipe is closed. Its first answer says that it is ready."""
-    training: Training | None = None
-    while True:
-        try:
-            if training is None:
-                if prepare is not None:
-                    prepare()
-                training = Training(wanted, engine, folder, init)
-                answer = None
-            else:
-                what, arguments = pipe.recv()
-                answer = getattr(training, what)(*arguments)
-            pipe.send((True, answer))
-        except (EOFError, BrokenPipeError):
-            return
-        except Exception as error:
-            import traceback
-
-            pipe.send((False, f"{error}\n{traceback.format_exc()}"))
-            return
+    """A runner's process: does what it is asked until it is ended. Its first answer says that it is ready."""
+    try:
+        if prepare is not None:
+            prepare()
+        training = Training(wanted, engine, folder, init)
+        pipe.send((True, None))
+        while True:
+            what, arguments = pipe.recv()
+            pipe.send((True, getattr(training, what)(*arguments)))
+    except Exception as error:
+        pipe.send((False, f"{error}\n{traceback.format_exc()}"))
 
 
 class Training:
@@ -176,7 +193,8 @@ class Training:
     def __init__(self, wanted: Any, engine: str, folder: Path, init: Path | None):
         from lazydiffusion.training.trainer import Trainer
 
-        settings = wanted.for_engine(engine).ending_after(NO_END).written_to(folder)
+        self.engine, self.folder = engine, folder
+        settings = wanted.for_engine(engine).ending_after(NO_END).written_to(folder / "runs" / engine)
         settings = replace(settings, output=replace(settings.output, samples_every=1e6))
         draws = settings.objective.draws
 
@@ -204,32 +222,33 @@ class Training:
         """From here on the learning rates fall towards this end."""
         self.trainer.settings = self.trainer.settings.ending_after(steps)
 
-    def finish(self) -> dict[str, Any]:
-        """The last steps; what the comparison has to be read with."""
+    def finish(self) -> None:
+        """The last steps, and a last saving."""
         self.trainer.run()
-        average = self.trainer.average
+
+    def hand_over(self) -> dict[str, Any]:
+        """Export and pack; what the comparison has to be read with."""
+        pack_saved(self.folder, self.engine)
+        average, draws = self.trainer.average, self.trainer.settings.objective.draws
         return {
-            "steps": self.trainer.clock.step,
             "parameters": sum(p.numel() for p in average.parameters()),
             "decoder_parameters": sum(p.numel() for p in average.decoder.parameters()),
             "gflop_a_sample": {
-                str(bucket): round(flops / self.trainer.settings.objective.draws / 1e9, 3)
+                str(bucket): round(flops / draws / 1e9, 3)
                 for bucket, flops in self.trainer.flops_per_scene.items()
             },
         }
 
 
-def about(wanted: Any, engines: dict[str, dict[str, Any]], earlier: int, step: float) -> dict[str, Any]:
-    """All of that. Raises RuntimeError for trainings that were not equal."""
-    done = {engine: facts.pop("steps") for engine, facts in engines.items()}
-    if len(set(done.values())) != 1:
-        raise RuntimeError(f"The engines have had different numbers of steps: {done}.")
-    [steps] = set(done.values())
+def about(
+    wanted: Any, steps: int, earlier: int, pace: float, engines: dict[str, dict[str, Any] | None]
+) -> dict[str, Any]:
+    """What the comparison has to be read with; the lockstep makes the steps every engine's."""
     scenes = wanted.optimiser.batch * (steps + earlier)
     return {
         "steps": steps + earlier,
         "steps_in_this_run": steps,
-        "seconds_a_step_of_all": round(step, 4),
+        "seconds_a_step_of_all": round(pace, 4),
         "scenes": scenes,
         "noisy_samples": scenes * wanted.objective.draws,
         "seed": wanted.seed,
@@ -237,16 +256,12 @@ def about(wanted: Any, engines: dict[str, dict[str, Any]], earlier: int, step: f
     }
 
 
-def hand_over(folder: Path, facts: dict[str, Any]) -> None:
-    """Export and pack each engine's averaged weights, and what is known of the run."""
+def pack_saved(folder: Path, engine: str) -> None:
+    """The averaged weights that an engine's run has saved last, as a checkpoint in parts, and its last samples."""
     from lazydiffusion.commands.export import run as exported
 
-    text = json.dumps(facts, indent=1) + "\n"
-    for engine in facts["engines"]:
-        exported(folder / "runs" / engine / "ema", folder / "exported" / engine, STEPS, GUIDANCE, engine)
-        pack(folder / "exported" / engine, folder / "fetch" / engine)
-        samples = max((folder / "runs" / engine / "samples").glob("*.png"))
-        (folder / "fetch" / f"{engine}.png").write_bytes(samples.read_bytes())
-    for place in (folder / "exported", folder / "fetch"):
-        (place / "contest.json").write_text(text)
-    print(f"To be fetched: {folder / 'fetch'}", flush=True)
+    run = folder / "runs" / engine
+    exported(run / "ema", folder / "exported" / engine, STEPS, GUIDANCE, engine)
+    pack(folder / "exported" / engine, folder / "fetch" / engine)
+    samples = max((run / "samples").glob("*.png"))
+    (folder / "fetch" / f"{engine}.png").write_bytes(samples.read_bytes())

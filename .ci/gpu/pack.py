@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -59,7 +60,7 @@ def wheels() -> None:
     subprocess.run([*command, "--python-version", PYTHON, "-d", str(OUT / "whl"), *WHEELS], check=True)
 
 
-def drawn(shards: list[Path], data: Data) -> Iterator[tuple[str, bytes, dict[str, object]]]:
+def drawn(shards: list[Path], data: Data) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     """The sprites of the configuration's sets and vocabulary."""
     taught = load_vocabulary(find_vocabulary(data.vocabulary)) if data.vocabulary else None
     for shard in shards:

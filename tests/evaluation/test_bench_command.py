@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ RANDOM = "regenerate-image and regenerate-crop have random weights: timing only.
 
 def bench(out: Path, *options: str) -> Result:
     return CliRunner().invoke(app, ["bench", "--device", "cpu", "--out", str(out), *options])
+
+
+def case_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("engine", "share", "canvas", "steps", "sent"))
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +108,9 @@ def test_figures_open_and_say_what_is_random(run: tuple[Path, str], name: str) -
         (("--engines", "diffusers"), "'diffusers' is not compared"),
         (("--repeats", "0"), "0 repeats"),
         (("--config", "nonsense"), "no model 'nonsense'"),
+        (("--config", "flux2-klein-4b", "--compile"), "leave --compile out"),
     ],
-    ids=["canvas", "list", "engine", "repeats", "config"],
+    ids=["canvas", "list", "engine", "repeats", "config", "compile"],
 )
 def test_wrong_options_are_told_before_anything_is_written(
     tiny_model: Path, tmp_path: Path, options: tuple[str, ...], words: str
@@ -124,3 +131,46 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(
     assert result.stderr.splitlines() == [
         f"lazydiffusion: The folder {tmp_path}/file/out cannot be made: Not a directory. Choose another --out."
     ]
+
+
+def test_blocks_are_timed_compiled_and_counted_as_they_are(
+    tiny_model: Path, found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's compiler is faked: what stands in for it counts its calls, apart those when torch is told to leave it."""
+    calls = {"default": 0, "force_eager": 0}
+
+    def compiled(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
+            calls[stance[-1]] += 1
+            return function(*arguments, **named)
+
+        return run
+
+    stance = ["default"]
+
+    @contextmanager
+    def set_stance(wanted: str) -> Iterator[None]:
+        stance.append(wanted)
+        yield
+        stance.pop()
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch.compiler, "set_stance", set_stance)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    result = bench(
+        tmp_path / "out", "--config", str(tiny_model), "--masks", "0.1", "--canvas", "", "--steps", "1",
+        "--engines", "lazy,regenerate-image", "--repeats", "1", "--compile",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert calls["default"] > calls["force_eager"] > 0
+    assert "**The transformers' blocks are compiled (torch.compile).**" in result.stdout
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf8"))
+    assert results["compiled"] is True
+    assert "--compile --out DIR" in results["command"]
+    assert torch._dynamo.config.recompile_limit > len(results["cases"])
+    plain, again = ({case_of(row): row["flops"] for row in rows["cases"]} for rows in (found, results))
+    both = plain.keys() & again.keys()
+    assert {engine for engine, *_ in both} == {"lazy", "regenerate-image"}
+    assert {case: plain[case] for case in both} == {case: again[case] for case in both}
+    assert found["compiled"] is False
+    assert "--compile" not in found["command"]

@@ -63,12 +63,12 @@ def tiny_run(data: Path, optimiser: Optimiser, output: Output) -> Settings:
 
 def test_as_many_steps_are_taken_as_fit_beside_the_saving(scripts: dict[str, ModuleType]) -> None:
     steps_in = scripts["contest"].steps_in
-    assert steps_in(10 + 62.5, 0.625, 10) == 100
-    assert steps_in(10 + 62.4, 0.625, 10) == 99
-    assert steps_in(10 + 0.7, 0.625, 10) == 1
+    assert steps_in(10 + 62.5, 0.5, 10, kept=80) == 100
+    assert steps_in(10 + 62.4, 0.5, 10, kept=80) == 99
+    assert steps_in(10 + 0.7, 0.5, 10, kept=80) == 1
     for seconds in (10.5, 9.0, -60.0):
         with pytest.raises(ValueError, match="give more minutes"):
-            steps_in(seconds, 0.625, 10)
+            steps_in(seconds, 0.5, 10, kept=80)
 
 
 def test_a_folder_is_packed_in_parts_that_can_be_fetched(
@@ -133,8 +133,9 @@ def test_a_contest_trains_all_for_the_same_steps_beside_each_other(
     optimiser = Optimiser(batch=4, minutes=25, warm_up=1, ema=0.5)
     wanted = tiny_run(tmp_path / "data", optimiser, Output(log_every=1, samples=4, sample_steps=2))
     folder = tmp_path / "contest"
-    # 5 looks at the clock until the time is shared: (0.96 * (1.8 - 4 * 0.25) - 0.25) / (0.25 / 2) = 4.1 steps.
-    plan = contest.Plan(0.03, warm=1, measured=2, stride=3)
+    # 5 looks at the clock until the time is shared:
+    # (0.96 * (2.1 - 4 * 0.25) - 0.25) / (0.25 / 2 + 0.25 / 4) = 4.3 steps.
+    plan = contest.Plan(0.035, warm=1, measured=2, stride=3, kept=4)
     contest.contest(wanted, plan, folder, now=Ticking())
 
     fetched = folder / "fetch"
@@ -158,8 +159,20 @@ def test_a_contest_trains_all_for_the_same_steps_beside_each_other(
 
 
 def fail() -> None:
-    """What a process of a contest may meet."""
+    """What a process of a contest may meet before it begins."""
     raise OSError("the disk is full")
+
+
+def fail_later() -> None:
+    """What it may meet at the eighth step."""
+    step = Trainer._step
+
+    def failing(self: Trainer, *arguments: Any) -> Tensor:
+        if self.clock.step == 7 and self.settings.engine == "regenerate-image":
+            raise RuntimeError("unspecified launch failure")
+        return step(self, *arguments)
+
+    Trainer._step = failing  # type: ignore[method-assign]
 
 
 @pytest.mark.slow
@@ -171,3 +184,25 @@ def test_a_contest_says_which_engine_failed_and_leaves_no_process(
     with pytest.raises(RuntimeError, match="Training lazy failed: the disk is full"):
         contest.contest(wanted, contest.Plan(0.03), tmp_path / "contest", prepare=fail)
     assert not multiprocessing.active_children()
+    assert not (tmp_path / "contest" / "fetch").exists()
+
+
+@pytest.mark.slow
+def test_what_all_had_saved_before_one_failed_is_handed_over(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    contest = scripts["contest"]
+    output = Output(log_every=1, samples=4, sample_steps=2)
+    wanted = tiny_run(tmp_path / "data", Optimiser(batch=4, warm_up=1), output)
+    folder = tmp_path / "contest"
+    plan = contest.Plan(1.0, warm=1, measured=2, stride=1, kept=2)
+    with pytest.raises(RuntimeError, match="regenerate-image failed: unspecified launch failure"):
+        contest.contest(wanted, plan, folder, now=Ticking(), prepare=fail_later)
+    assert not multiprocessing.active_children()
+    facts = json.loads((folder / "fetch" / "contest.json").read_text())
+    assert (facts["steps"], facts["engines"]) == (7, dict.fromkeys(OWN))
+    for engine in OWN:
+        checkpoints.verify(folder / "exported" / engine, required=True)
+        assert (folder / "fetch" / engine / f"{engine}.tar.00").is_file()
+        last = (folder / "runs" / engine / "samples" / "step-0000007.png").read_bytes()
+        assert (folder / "fetch" / f"{engine}.png").read_bytes() == last

@@ -82,6 +82,8 @@ def run(options: Options, out: Path) -> None:
     """Measure, and write results.json, table.md and the figures to `out`. Raises LazyDiffusionError."""
     if options.repeats < 1:
         raise BadInput(f"{options.repeats} repeats measure nothing; use 1 or more.")
+    if options.compile and options.config in KLEIN_CONFIGS:
+        raise BadInput("FLUX.2-klein's blocks cannot be compiled here: leave --compile out.")
     lists = Lists(
         _listed("masks", options.masks, float), _listed("canvas", options.canvas, int),
         _listed("steps", options.steps, int), _listed("engines", options.engines, str),
@@ -96,8 +98,6 @@ def run(options: Options, out: Path) -> None:
 
     console = error_console()
     if options.config in KLEIN_CONFIGS:
-        if options.compile:
-            raise BadInput("FLUX.2-klein's blocks cannot be compiled here: leave --compile out.")
         from lazydiffusion.evaluation.klein_bench.plots import draw_all
         from lazydiffusion.evaluation.klein_bench.report import table
 
