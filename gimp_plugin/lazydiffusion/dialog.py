@@ -39,7 +39,7 @@ from .history_dialog import HistoryDialog
 from .image import Picture
 from .notice import Notice
 from .questions import may_convert
-from .remembered import remember
+from .remembered import ALL, remember, with_remembered
 from .results import VIEW, Result, ResultList, View
 from .snapshot import CLIENT, Snapshot, snapshot
 
@@ -90,7 +90,7 @@ class FillDialog:
         )
         self.core = CoreView(self._show_core, in_background, CLIENT, lambda text, bad: self.tell(text))
         self._make()
-        self._given = values_of(config)
+        self._given = with_remembered(values_of(config), ALL)
         self.form.show_values(self._given)
         self.form.choose_sketch(sketch_of(config) or self.picture.sketch)
         if settings is not None:

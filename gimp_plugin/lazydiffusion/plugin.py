@@ -24,7 +24,7 @@ from .arguments import (
 )
 from .gi_modules import Gimp, GLib, GObject
 from .image import ImageError, NewLayer, Picture
-from .remembered import with_remembered
+from .remembered import ALL, with_remembered
 from .snapshot import CLIENT, snapshot
 
 FILL = "plug-in-lazydiffusion-fill"
@@ -108,11 +108,12 @@ def run_fill(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any,
         from .dialog import FillDialog
 
         return _answered(procedure, lambda: FillDialog(Picture(image), config).run())
-    picture, sketch = Picture(image), sketch_of(config)
+    picture, sketch, values = Picture(image), sketch_of(config), values_of(config)
     if mode == Gimp.RunMode.WITH_LAST_VALS:
+        values = with_remembered(values, ALL)
         sketch = sketch or picture.sketch  # GIMP keeps no drawables among a procedure's last values
     scripted = mode == Gimp.RunMode.NONINTERACTIVE
-    return _answered(procedure, lambda: _fill(picture, values_of(config), config, sketch, scripted))
+    return _answered(procedure, lambda: _fill(picture, values, config, sketch, scripted))
 
 
 def run_remove(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any, data: Any) -> Any:
@@ -137,7 +138,7 @@ def run_remove(procedure: Any, mode: Any, image: Any, drawables: Any, config: An
 
 
 def run_again(procedure: Any, mode: Any, image: Any, drawables: Any, config: Any, data: Any) -> Any:
-    """The fill with its last values, by a run of its own procedure: GIMP keeps values by procedure."""
+    """The fill with its last values, by a run of its own procedure: GIMP keeps the others by procedure."""
     fill = Gimp.get_pdb().lookup_procedure(FILL)
     given = fill.create_config()
     given.set_property("run-mode", Gimp.RunMode.WITH_LAST_VALS)

@@ -283,6 +283,27 @@ def test_play_makes_one_picture_per_edit(tmp_path: Path, model: str) -> None:
     assert not changed[:, :90].any()
 
 
+def test_a_script_tells_of_prompts_that_the_model_was_not_taught_before_its_edits(tmp_path: Path) -> None:
+    (tmp_path / "script.toml").write_text(
+        """
+        size = [64, 64]
+        [[edit]]
+        prompt = "a red apple"
+        box = [8, 8, 32, 32]
+        steps = 1
+        [[edit]]
+        prompt = "dragonfly"
+        box = [8, 8, 32, 32]
+        steps = 1
+        """
+    )
+    result = run("play", tmp_path / "script.toml", "--out", tmp_path / "made", "--model", "clipart")
+    assert result.exit_code == 0, result.output
+    note, *made = result.stderr.splitlines()
+    assert note.startswith("edit 2: This model was not taught “dragonfly”")
+    assert [line.partition(":")[0] for line in made] == [f"{tmp_path}/made/0{n}.png" for n in (1, 2)]
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import shutil
+import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from tests import tiny
 from tests.training_data import disc_data
@@ -20,6 +25,8 @@ from torch import Tensor
 from lazydiffusion import checkpoints
 from lazydiffusion.engines.names import OWN, engine_of
 from lazydiffusion.training.settings import Optimiser, Output, Settings
+from lazydiffusion.training.shards import find_shards, write_shards
+from lazydiffusion.training.sprites import load_bank
 from lazydiffusion.training.trainer import Trainer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / ".ci" / "gpu"
@@ -35,11 +42,12 @@ def scripts() -> Iterator[dict[str, ModuleType]]:
     import contest
     import fetching
     import gpu
+    import pack
 
-    yield {"contest": contest, "fetching": fetching, "gpu": gpu}
+    yield {"contest": contest, "fetching": fetching, "gpu": gpu, "pack": pack}
     sys.path[:] = path
     sys.path.remove(str(SCRIPTS))
-    for name in ("contest", "fetching", "gpu"):
+    for name in ("contest", "fetching", "gpu", "pack"):
         del sys.modules[name]
 
 
@@ -71,6 +79,40 @@ def test_as_many_steps_are_taken_as_fit_beside_the_saving(scripts: dict[str, Mod
             steps_in(seconds, 0.5, 10, kept=80)
 
 
+def test_the_sprites_that_travel_are_those_that_a_training_would_choose(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = scripts["pack"]
+    words = tmp_path / "words.toml"
+    words.write_text("\n".join(f'"thing {number}" = []' for number in (0, 1, 4, 6, 7)))
+    data = disc_data(tmp_path, buckets=(6,))
+    few = replace(data, sets=("first",), vocabulary=str(words))
+    (tmp_path / "kept").mkdir()
+    write_shards(tmp_path / "kept", pack.drawn(find_shards(Path(data.shards)), few))
+    chosen = load_bank(Path(data.shards), side=32, workers=1).of_sets(few.sets)
+    chosen = chosen.subset(
+        torch.tensor([captions[0] in ("thing 0", "thing 4", "thing 6") for captions in chosen.captions])
+    )
+    travelled = load_bank(tmp_path / "kept", side=32, workers=1)
+    assert travelled.captions == chosen.captions == [["thing 0"], ["thing 4"], ["thing 6"]]
+    assert torch.equal(travelled.pixels, chosen.pixels)
+    assert torch.equal(travelled.held_out(), chosen.held_out())
+
+    # In parts, and together again on the other side.
+    monkeypatch.setattr(pack, "OUT", tmp_path / "parts")
+    monkeypatch.setattr(pack, "PART", 100)
+    (tmp_path / "parts").mkdir()
+    pack.sprites(find_shards(tmp_path / "kept"))
+    assert len(list((tmp_path / "parts").iterdir())) > 1
+    gpu = scripts["gpu"]
+    monkeypatch.setattr(gpu, "TMP", tmp_path)
+    (tmp_path / "shards").rename(tmp_path / "all")
+    for _ in range(2):  # a second process finds them there
+        gpu.unpack()
+    [there], [here] = find_shards(tmp_path / "shards"), find_shards(tmp_path / "kept")
+    assert there.read_bytes() == here.read_bytes()
+
+
 def test_a_folder_is_packed_in_parts_that_can_be_fetched(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
@@ -83,6 +125,32 @@ def test_a_folder_is_packed_in_parts_that_can_be_fetched(
     with tarfile.open(tmp_path / "all.tar") as tar:
         tar.extractall(tmp_path / "again", filter="data")
     assert (tmp_path / "again" / "model" / "weights").read_bytes() == bytes(range(256)) * 100
+
+
+def test_a_poll_waits_for_the_training_and_fetches_what_it_made_only_at_its_end(tmp_path: Path) -> None:
+    there, out = tmp_path / "machine", tmp_path / "out"
+    for folder in (there / "running", there / "run" / "samples", there / "fetch", out):
+        folder.mkdir(parents=True)
+    shutil.copy(SCRIPTS / "poll.sh", there)
+    (there / "train.log").write_text("Loading weights\nstep 20\n")
+    (there / "run" / "samples" / "step-20.png").write_bytes(b"a picture")
+    (there / "fetch" / "exported.tar.00").write_bytes(b"weights")
+
+    def poll(seconds: int) -> str:
+        command = ["bash", str(there / "poll.sh"), str(seconds), str(there / "fetch")]
+        environment = os.environ | {"OUT": str(out)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    training = subprocess.Popen(["sleep", "60"])
+    try:
+        (there / "running" / str(training.pid)).touch()
+        assert poll(1) == f"== {there}/train.log\nstep 20\n"
+        assert sorted(path.name for path in out.iterdir()) == ["1-step-20.png"]
+    finally:
+        training.kill()
+        training.wait()
+    assert poll(60).endswith("All has ended.\n")
+    assert sorted(path.name for path in out.iterdir()) == ["1-step-20.png", "exported.tar.00"]
 
 
 def test_a_training_that_is_cut_has_left_a_checkpoint_where_it_comes_back(

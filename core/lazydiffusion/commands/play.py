@@ -20,6 +20,7 @@ from PIL import ImageColor
 
 from lazydiffusion import checkpoints, compose, images, output_folder
 from lazydiffusion.canvas import Canvas
+from lazydiffusion.client.taught import untaught_note
 from lazydiffusion.commands.terminal import error_console, say
 from lazydiffusion.errors import BadInput
 from lazydiffusion.image_output import write_canvas
@@ -39,7 +40,8 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
     edits = [
         _edit(values, number, size, script.parent, plan, model) for number, values in enumerate(plan["edit"])
     ]
-    checkpoints.locate(model)  # a wrong name or hash is told before the long imports
+    where = checkpoints.locate(model)  # a wrong name or hash is told before the long imports
+    words = checkpoints.words(where) if isinstance(where, Path) else []
     names = [out / f"{number + 1:02d}.png" for number in range(len(edits))]
     output_folder.check(out, [name.name for name in names], keep=True)
 
@@ -48,6 +50,9 @@ def run(script: Path, out: Path, model: str, device: str) -> None:
     from lazydiffusion.engines.choose import load_engine
 
     console = error_console()
+    for number, (settings, *_) in enumerate(edits):
+        if note := untaught_note(settings.prompt, words):
+            say(console, f"edit {number + 1}: {note}")
     engine = load_engine(model, choose_device(device))
     for name, (settings, mask, sketch) in zip(names, edits, strict=True):
         report = Report()

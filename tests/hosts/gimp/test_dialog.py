@@ -388,6 +388,30 @@ def test_the_history_gives_layers_and_settings(painter: Painter, plugin: Plugin)
     assert until_layers(painter, 1) == ["Background"], "layer and mask are one step"
 
 
+def test_fill_again_takes_the_settings_that_were_taken_from_the_history(
+    painter: Painter, plugin: Plugin
+) -> None:
+    for made, prompt in enumerate(("a white bird", "a brown rock"), start=1):
+        plugin.ask("find('lazyPrompt').get_buffer().set_text(prompt)", prompt=prompt)
+        plugin.key("ctrl+Return")
+        plugin.wait_for(f"{RESULTS} == made and {READY}", 90, made=made)
+    plugin.key("Escape")
+    plugin.wait_until_ended()
+    assert newest_edit(painter)["settings"]["prompt"] == "a brown rock"
+
+    history = painter.gimp.open_plugin("The fills that were made before")
+    history.wait_for("len(find('lazyHistory').get_model()) >= 2", 90)
+    history.ask("find('lazyHistory').get_selection().select_path(Gtk.TreePath.new_from_indices([1]))")
+    history.click("lazyReuse")
+    history.wait_until_shown("lazyPrompt")
+    assert history.ask(PROMPT) == "a white bird"
+    history.key("Escape")
+    history.wait_until_ended()
+    painter.gimp.run_action("Fill the selection as the last time")
+    [name, _] = until_layers(painter, 2, 90)
+    assert name.startswith("a white bird (seed ")
+
+
 def test_the_history_opens_from_the_dialog_too(painter: Painter, plugin: Plugin) -> None:
     plugin.type_into("lazyPrompt", "a green hill")
     plugin.key("ctrl+Return")

@@ -119,7 +119,7 @@ def test_a_core_that_is_killed_is_told_and_the_next_edit_starts_another(artist: 
     krita = artist.krita
     artist.create()
     artist.select(50, 60, 80, 40)
-    artist.set(steps=30, variations=8)
+    artist.set(steps=100, variations=8)  # so that it is far from its end when its core is killed
     krita.click("lazyGenerate")
     krita.wait_for(f"{PANEL}return len(panel.results.results)", 120)
     krita.ask(
