@@ -101,7 +101,7 @@ def test_a_baseline_sees_the_lazy_models_scenes(data: Data, tmp_path: Path, engi
             compile=False,
         )
         trainer = Trainer(settings, say=lambda text: None)
-        make, windows = trainer.maker.make, []
+        make, windows = trainer.supply.maker.make, []
 
         def recorded(
             batch: int,
@@ -113,7 +113,7 @@ def test_a_baseline_sees_the_lazy_models_scenes(data: Data, tmp_path: Path, engi
             windows.append(scenes.window.cpu())
             return scenes
 
-        trainer.maker.make = recorded  # type: ignore[method-assign]
+        trainer.supply.maker.make = recorded  # type: ignore[method-assign]
         trainer.run()
         seen[name] = torch.stack(windows)
     assert len(seen["lazy"]) == 3

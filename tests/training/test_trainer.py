@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -309,31 +308,29 @@ def test_a_baseline_is_trained_on_every_token_and_becomes_a_checkpoint(
 
 
 @pytest.mark.slow
-def test_runs_of_the_same_number_of_steps_see_the_same_scenes(data: Data, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_runs_of_the_same_number_of_steps_see_the_same_scenes(
+    data: Data, tmp_path: Path, at_once: int
+) -> None:
     """Only the framing differs, though each loss draws as much noise as its tokens need.
 
-    So it is with other weights to begin with, and when a run was stopped and resumed.
+    So it is with other weights to begin with, and when a run was stopped and resumed, also amidst scenes that were
+    made together.
     """
     seen: dict[str, list[tuple[torch.Tensor, ...]]] = {}
+    data = dataclasses.replace(data, at_once=at_once)
 
     def record(name: str, wanted: Settings, **options: bool | Path) -> None:
         trainer = Trainer(wanted, say=lambda text: None, **options)  # type: ignore[arg-type]
-        make, draw = trainer.maker.make, trainer.captions.draw
-        scenes, texts = [], []
+        take = trainer.supply.take
 
-        def made(batch: int, bucket: int) -> Scenes:
-            scenes.append(make(batch, bucket))
-            return scenes[-1]
+        def taken(step: int) -> tuple[Scenes, torch.Tensor, torch.Tensor]:
+            scenes, *text = take(step)
+            seen.setdefault(name, []).append((*vars(scenes).values(), *text))
+            return scenes, *text
 
-        def drawn(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            texts.append(draw(*arguments))
-            return texts[-1]
-
-        trainer.maker.make, trainer.captions.draw = made, drawn  # type: ignore[method-assign]
+        trainer.supply.take = taken  # type: ignore[method-assign]
         trainer.run()
-        seen.setdefault(name, []).extend(
-            (*vars(scene).values(), *text) for scene, text in zip(scenes, texts, strict=True)
-        )
 
     for engine in ("lazy", "regenerate-image", "regenerate-crop"):
         record(engine, settings(data, tmp_path / "run", steps=5).for_engine(engine))
@@ -369,7 +366,7 @@ def test_a_run_may_see_some_sets_only(data: Data, tmp_path: Path) -> None:
         settings(dataclasses.replace(data, sets=(names[0],)), tmp_path / "some"), say=lambda text: None
     )
     assert len(some.bank) == counts[0] < len(everything.bank)
-    assert set(some.maker.make(8, 6).sprites.tolist()) <= set(range(counts[0]))
+    assert set(some.supply.maker.make(8, 6).sprites.tolist()) <= set(range(counts[0]))
     assert set(some.held_out.keys) <= set(everything.held_out.keys)
 
 
@@ -385,11 +382,11 @@ def test_a_run_may_be_taught_a_vocabulary_and_scenes_of_one_kind(data: Data, tmp
 
     assert {captions[0] for captions in some.bank.captions} == set(names[:2])
     assert all(called == [called[0], f"a {called[0]}", "ball"] for called in some.bank.captions)
-    assert some.maker.shares == scenes
+    assert some.supply.maker.shares == scenes
     some.save()
     taught = json.loads((tmp_path / "some" / "ema" / "vocabulary.json").read_text())
     assert taught == {name: ["ball"] for name in [*names[:2], *held]}
-    assert (some.maker.make(8, 6).sprites == -1).all()
+    assert (some.supply.maker.make(8, 6).sprites == -1).all()
 
 
 def test_another_engine_than_those_is_refused(data: Data, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "overview_tokens": Range(1, 64),
         "buckets": COUNT,
         "bucket_weights": Range(0),
+        "at_once": Range(1, 64),
     },
     "scenes": dict.fromkeys(("same_set", "removal", "sketched", "wide", "tilted", "mirrored"), SHARE),
     "objective": {

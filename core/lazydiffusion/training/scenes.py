@@ -99,7 +99,11 @@ class Scenes:
 
     def first(self, count: int) -> Scenes:
         """The first `count` scenes alone (all of them, if there are fewer)."""
-        return Scenes(**{name: part[:count] for name, part in vars(self).items()})
+        return self.part(slice(count))
+
+    def part(self, rows: slice) -> Scenes:
+        """Some of the scenes, sharing their memory."""
+        return Scenes(**{name: value[rows] for name, value in vars(self).items()})
 
     def joined(self, others: Scenes) -> Scenes:
         """These scenes, then the others."""

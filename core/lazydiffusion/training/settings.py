@@ -43,6 +43,8 @@ class Data:
     buckets: tuple[int, ...] = (28, 48, 112)
     """Numbers of decoder tokens; each step takes one of them for all its scenes."""
     bucket_weights: tuple[float, ...] = (0.35, 0.45, 0.2)
+    at_once: int = 1
+    """Steps whose scenes, of one bucket, are made together: less for a GPU's host to launch, more memory."""
     cache: str = ""
     """Folder for decoded sprites and encoded captions; empty keeps none."""
 

@@ -45,6 +45,7 @@ from lazydiffusion.training.optimisers import (
 from lazydiffusion.training.scenes import SceneMaker, Scenes
 from lazydiffusion.training.settings import ALL_SETS, Settings
 from lazydiffusion.training.sprites import SpriteBank, load_bank
+from lazydiffusion.training.supply import Supply
 from lazydiffusion.training.vocabulary import find_vocabulary, load_vocabulary
 
 EMA_FOLDER = "ema"
@@ -113,7 +114,10 @@ class Trainer:
         self.vocabulary = load_vocabulary(find_vocabulary(taught)) if taught else {}
         self.bank, self.held_out = self._load_sprites()
         self.captions, self.held_out_captions = self._load_captions()
-        self.maker = self._maker(self.bank, self.generators.scenes)
+        self.supply = self.generators.supply = Supply(
+            self._maker(self.bank, self.generators.scenes), self.captions, self.bucket,
+            settings.optimiser.batch, settings.data.at_once,
+        )  # fmt: skip
 
         model.to(device)
         if init_from is None and not resume:
@@ -149,7 +153,7 @@ class Trainer:
                 break
             if until is not None and self.clock.step >= until:
                 return self.folder / EMA_FOLDER
-            bucket = self.bucket(self.clock.step)
+            bucket = self.bucket(self.supply.first_of(self.clock.step))
             first, began = bucket not in self.flops_per_scene, time.monotonic()
             losses.append(self._step(bucket, share))
             self.clock.step += 1
@@ -181,7 +185,7 @@ class Trainer:
         return self.folder / EMA_FOLDER
 
     def bucket(self, step: int) -> int:
-        """How many tokens that step's scenes have: the same on every process, for every engine, and when resumed."""
+        """How many tokens the scenes that begin with that step have: the same on every process and for every engine."""
         data = self.settings.data
         return random.Random(f"{self.settings.seed} {step}").choices(data.buckets, data.bucket_weights)[0]
 
@@ -242,8 +246,8 @@ class Trainer:
             learning_rate_share(self.clock.step, share, settings),
             settings,
         )
-        scenes = self.frame(self.maker.make(settings.batch, bucket))
-        text, mask = self.captions.draw(scenes.sprites, self.generators.scenes)
+        scenes, text, mask = self.supply.take(self.clock.step)
+        scenes = self.frame(scenes)
         if bucket not in self.flops_per_scene:
             self.flops_per_scene[bucket] = self._count_flops(scenes.first(COUNTED), text, mask)
         with self.accelerator.autocast():
@@ -375,11 +379,13 @@ class Generators:
         self.process = process
         self.scenes = torch.Generator(device).manual_seed(seed + process)
         self.noise = torch.Generator(device).manual_seed(NOISE_SEED + seed + process)
+        self.supply: Supply | None = None
+        """What draws on `scenes`, and may have drawn more than was trained on."""
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """Their states by process. Every process has to call it."""
         return {
-            "scenes": gather_object([self.scenes.get_state()]),
+            "scenes": gather_object([self.supply.state() if self.supply else self.scenes.get_state()]),
             "noise": gather_object([self.noise.get_state()]),
         }
 
