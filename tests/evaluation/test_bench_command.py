@@ -156,18 +156,19 @@ def test_blocks_are_timed_compiled_and_counted_as_they_are(
 
     monkeypatch.setattr(torch, "compile", compiled)
     monkeypatch.setattr(torch.compiler, "set_stance", set_stance)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    result = bench(
-        tmp_path / "out", "--config", str(tiny_model), "--masks", "0.1", "--canvas", "", "--steps", "1",
-        "--engines", "lazy,regenerate-image", "--repeats", "1", "--compile",
-    )  # fmt: skip
+    with torch._dynamo.config.patch(recompile_limit=8):
+        result = bench(
+            tmp_path / "out", "--config", str(tiny_model), "--masks", "0.1", "--canvas", "", "--steps", "1",
+            "--engines", "lazy,regenerate-image", "--repeats", "1", "--compile",
+        )  # fmt: skip
+        limit = torch._dynamo.config.recompile_limit
     assert result.exit_code == 0, result.output
     assert calls["default"] > calls["force_eager"] > 0
     assert "**The transformers' blocks are compiled (torch.compile).**" in result.stdout
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf8"))
     assert results["compiled"] is True
     assert "--compile --out DIR" in results["command"]
-    assert torch._dynamo.config.recompile_limit > len(results["cases"])
+    assert limit > len(results["cases"])
     plain, again = ({case_of(row): row["flops"] for row in rows["cases"]} for rows in (found, results))
     both = plain.keys() & again.keys()
     assert {engine for engine, *_ in both} == {"lazy", "regenerate-image"}
