@@ -410,6 +410,8 @@ def test_fill_again_takes_the_settings_that_were_taken_from_the_history(
     painter.gimp.run_action("Fill the selection as the last time")
     [name, _] = until_layers(painter, 2, 90)
     assert name.startswith("a white bird (seed ")
+    for filling in painter.gimp.plugins():
+        filling.wait_until_ended()
 
 
 def test_the_history_opens_from_the_dialog_too(painter: Painter, plugin: Plugin) -> None:
