@@ -1,8 +1,8 @@
 """The three engines trained beside each other for the same number of steps, each in a process of its own.
 
 All have the same data, batch and decoder, and see the same scenes, step by step (lazydiffusion.training.trainer), so
-with as many steps they have had as many samples. Launching a step takes the host longer than computing it takes such a
-GPU, so three processes on one GPU do nearly three times as much as one. They go in lockstep: the first of them waits
+with as many steps they have had as many samples. The host, which launches the steps, is slower than such a GPU, so each
+has a process of its own. They go in lockstep: the first of them waits
 until the last has taken as many steps, and all end together. How many steps fit into the time is found out by steps
 that count. Every few minutes all save their weights, and when one fails, what was saved last is handed over.
 """

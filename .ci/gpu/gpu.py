@@ -20,8 +20,6 @@ from typing import Any
 TMP = Path(__file__).resolve().parent
 sys.path[:0] = [str(TMP / "core"), str(TMP / "site")]
 BEGAN = time.monotonic()
-WARM_STEPS = 24
-"""Enough for every bucket to come up twice: its first step is counted, the second compiles."""
 
 
 def main() -> None:
@@ -32,7 +30,6 @@ def main() -> None:
         (TMP / "running" / str(os.getpid())).touch()  # for poll.sh
     trust_minilm()
     commands = {
-        "warm": warm,
         "train": train,
         "contest": contest,
         "export": export,
@@ -79,25 +76,6 @@ def run(wanted: Any, init: Path | None, saved: Callable[[], None] = lambda: None
             saved()
 
     Saving(wanted, init_from=init, report=report, say=say).run()
-
-
-def warm() -> None:
-    """Compile for the run that comes, on sprites of one colour each."""
-    from PIL import Image
-
-    from lazydiffusion.training.shards import write_shards
-
-    (TMP / "warm").mkdir(exist_ok=True)
-    shutil.rmtree(TMP / "warm-run", ignore_errors=True)
-    sprites = []
-    for number in range(128):
-        image = io.BytesIO()
-        Image.new("RGBA", (256, 256), (number, 255 - number, 128, 255)).save(image, "WEBP", lossless=True)
-        labels = {"set": f"set {number % 4}", "style": "flat", "captions": [f"square {number}"]}
-        sprites.append((f"{number:016x}", image.getvalue(), labels))
-    write_shards(TMP / "warm", sprites)
-    wanted = settings("warm-run", 0.0, "warm")
-    run(replace(wanted, optimiser=replace(wanted.optimiser, steps=WARM_STEPS)), None)
 
 
 def unpack() -> None:

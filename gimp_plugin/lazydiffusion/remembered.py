@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from lazydiffusion.client.fields import FieldValues, thrown_seed
+from lazydiffusion.client.modes import settings_for
 from lazydiffusion.errors import LazyDiffusionError
 
 from .gi_modules import Gimp
@@ -39,8 +40,7 @@ def with_remembered(values: FieldValues, names: Sequence[str] = SHARED) -> Field
     fitting = {name: kept[name] for name in names if type(kept.get(name)) is type(getattr(values, name))}
     found = replace(values, **fitting)
     try:
-        found.edit_settings()
-        found.edit_mode  # noqa: B018
+        settings_for(found.edit_mode, found.edit_settings())
     except (LazyDiffusionError, ValueError):
         return values
     return found if found.seed_locked else replace(found, seed=thrown_seed())
